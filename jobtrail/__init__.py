@@ -1,0 +1,1 @@
+"""Jobtrail: event-sourced tracking of data-sync jobs."""

@@ -1,0 +1,79 @@
+"""The errors a user can meet; each message says what was found, where, and what to do.
+
+    JobtrailError                  exit status 1
+    ├── UsageError                 2  a command, argument or call is wrong
+    │   └── SettingError           2  a JOBTRAIL_* variable is wrong; names it
+    ├── ServerAwayError            3  Kafka, Postgres or the HTTP server does not answer
+    │   └── EmbeddedError          3  an embedded server cannot be fetched or started
+    ├── NotFoundError              1  a job, attempt or topic does not exist
+    ├── PublishError               1  events could not be made durable in time
+    ├── LogError                   1  the event log is not what the checkpoints say (gap, new topic, compacted)
+    └── BadMessageError            1  a message cannot become an event; carries a reason code
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class JobtrailError(Exception):
+    """Root of the tree. `str(error)` is the whole message for the user, on one line."""
+
+    #: What a command exits with when this error ends it.
+    exit_status: ClassVar[int] = 1
+
+
+class UsageError(JobtrailError):
+    """A command, argument or call is wrong; nothing was done."""
+
+    exit_status = 2
+
+
+class SettingError(UsageError):
+    """A setting is wrong: carries the variable's name."""
+
+    def __init__(self, variable: str, found: str, remedy: str) -> None:
+        super().__init__(f"{variable}: {found}; {remedy}")
+        self.variable = variable
+
+
+class ServerAwayError(JobtrailError):
+    """A server does not answer: carries what it is, its address and the setting that names it."""
+
+    exit_status = 3
+
+    def __init__(self, server: str, address: str, setting: str, detail: str) -> None:
+        super().__init__(f"{server} at {address} does not answer ({detail}); it is set by {setting}")
+        self.server = server
+        self.address = address
+        self.setting = setting
+
+
+class EmbeddedError(JobtrailError):
+    """An embedded server cannot be fetched or started."""
+
+    exit_status = 3
+
+
+class NotFoundError(JobtrailError):
+    """What was asked for does not exist."""
+
+
+class PublishError(JobtrailError):
+    """Events were not confirmed by Kafka in time; says how many and why."""
+
+
+class LogError(JobtrailError):
+    """The event log and the checkpoints disagree, so going on could lose events; says where."""
+
+
+class BadMessageError(JobtrailError):
+    """A message cannot become an event.
+
+    `reason` is the short, stable code that the dead letter carries; `detail` says what was found.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail

@@ -1,0 +1,180 @@
+"""Settings: JOBTRAIL_* environment variables, read in one place.
+
+Every variable, with its default, is a field of `Settings` or an entry of `KAFKA_CLIENT_SETTINGS`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from jobtrail.errors import SettingError
+
+#: Permanent names. Renaming one would strand data that exists.
+EVENTS_TOPIC: Final = "jobtrail.events"
+REGISTRY_TOPIC: Final = "jobtrail.registry"
+DEAD_LETTERS_TOPIC: Final = "jobtrail.dead-letters"
+PROJECTOR_GROUP: Final = "jobtrail-projector"
+
+PREFIX: Final = "JOBTRAIL_"
+KAFKA_PREFIX: Final = "JOBTRAIL_KAFKA_"
+
+#: Client settings that JOBTRAIL_KAFKA_* may pass on to librdkafka: security and tuning, and never one
+#: that runs a command (sasl.kerberos.kinit.cmd), loads a library (plugin.library.paths, ssl.engine.location,
+#: ssl.providers) or undoes what correctness needs (acks, idempotence, isolation, offsets).
+KAFKA_CLIENT_SETTINGS: Final = frozenset(
+    {
+        "broker.address.family",
+        "client.id",
+        "client.rack",
+        "compression.type",
+        "fetch.max.bytes",
+        "fetch.min.bytes",
+        "fetch.wait.max.ms",
+        "linger.ms",
+        "max.poll.interval.ms",
+        "message.max.bytes",
+        "metadata.max.age.ms",
+        "queue.buffering.max.kbytes",
+        "queue.buffering.max.messages",
+        "queued.max.messages.kbytes",
+        "reconnect.backoff.max.ms",
+        "reconnect.backoff.ms",
+        "request.timeout.ms",
+        "sasl.mechanism",
+        "sasl.mechanisms",
+        "sasl.oauthbearer.client.id",
+        "sasl.oauthbearer.client.secret",
+        "sasl.oauthbearer.method",
+        "sasl.oauthbearer.scope",
+        "sasl.oauthbearer.token.endpoint.url",
+        "sasl.password",
+        "sasl.username",
+        "security.protocol",
+        "session.timeout.ms",
+        "socket.keepalive.enable",
+        "socket.timeout.ms",
+        "ssl.ca.location",
+        "ssl.ca.pem",
+        "ssl.certificate.location",
+        "ssl.certificate.pem",
+        "ssl.cipher.suites",
+        "ssl.crl.location",
+        "ssl.endpoint.identification.algorithm",
+        "ssl.key.location",
+        "ssl.key.password",
+        "ssl.key.pem",
+        "statistics.interval.ms",
+    }
+)
+
+
+def default_home() -> Path:
+    """Where Jobtrail keeps what it writes: /var/lib/jobtrail for root, else the platform's user data folder."""
+    if sys.platform != "win32" and os.geteuid() == 0:
+        return Path("/var/lib/jobtrail")
+    from platformdirs import user_data_path
+
+    return user_data_path("jobtrail", appauthor=False)
+
+
+class Settings(BaseModel):
+    """One reading of the environment, frozen. `JOBTRAIL_<FIELD>` in capitals sets a field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    #: Folder for embedded servers, connector logs and the spool.
+    home: Path = Field(default_factory=default_home)
+    #: host:port[,host:port] of Kafka; none: the embedded broker. Fallback: KAFKA_BOOTSTRAP_SERVERS.
+    kafka_bootstrap_servers: str | None = Field(default=None, min_length=1)
+    #: libpq address of Postgres; none: the embedded server. Fallback: DATABASE_URL.
+    database_url: str | None = Field(default=None, min_length=1)
+    #: Where the HTTP server listens.
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8700, ge=0, le=65535)
+    #: Partitions of the events topic when Jobtrail creates it.
+    partitions: int = Field(default=12, ge=1, le=1000)
+    #: Copies of each partition when Jobtrail creates a topic; none: the broker's default.
+    replication_factor: int | None = Field(default=None, ge=1)
+    #: Name of the topic of job events; other names are for tests and side-by-side installations.
+    events_topic: str = EVENTS_TOPIC
+    registry_topic: str = REGISTRY_TOPIC
+    dead_letters_topic: str = DEAD_LETTERS_TOPIC
+    #: Kafka consumer group of the projectors.
+    projector_group: str = PROJECTOR_GROUP
+    #: Most messages folded in one transaction.
+    batch_size: int = Field(default=20_000, ge=1, le=1_000_000)
+    #: Seconds between two cumulative StreamStats of one stream.
+    stats_interval: float = Field(default=1.0, gt=0)
+    #: Seconds of silence after which a running attempt says AttemptHeartbeat.
+    heartbeat_interval: float = Field(default=30.0, gt=0)
+    #: Seconds that a caller waits at the end for Kafka to confirm its events.
+    flush_timeout: float = Field(default=30.0, gt=0)
+    #: Seconds between SIGTERM and SIGKILL for a cancelled connector.
+    grace_seconds: float = Field(default=10.0, ge=0)
+    #: Most bytes kept of one attempt's connector logs.
+    log_limit: int = Field(default=10_000_000, ge=1_000)
+    #: Name of this worker in AttemptStarted; none: the host's name and the process id.
+    worker: str | None = None
+    #: Dataplane that this worker belongs to.
+    dataplane: str | None = None
+    #: librdkafka settings from JOBTRAIL_KAFKA_*, by their librdkafka names.
+    kafka_client: Mapping[str, str] = Field(default_factory=lambda: MappingProxyType({}))
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
+        """Reads the settings from `environ` (default: this process's).
+
+        Raises SettingError, naming the variable, for a value that does not fit or a JOBTRAIL_KAFKA_* that
+        is not on the allow-list. Other unknown JOBTRAIL_* variables are refused too: a typo must not pass.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, object] = {}
+        client: dict[str, str] = {}
+        for variable, text in environ.items():
+            if not variable.startswith(PREFIX) or text == "":
+                continue
+            field = variable.removeprefix(PREFIX).lower()
+            if variable.startswith(KAFKA_PREFIX) and field != "kafka_bootstrap_servers":
+                client[_client_setting(variable)] = text
+            elif field in cls.model_fields and field != "kafka_client":
+                values[field] = text
+            elif variable not in OTHER_VARIABLES:
+                raise SettingError(variable, "no such setting", f"known are {', '.join(cls.variables())}")
+        for field, fallback in FALLBACKS.items():
+            if field not in values and environ.get(fallback):
+                values[field] = environ[fallback]
+        try:
+            return cls(**values, kafka_client=MappingProxyType(client))  # type: ignore[arg-type]  # pydantic converts the texts
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = PREFIX + str(first["loc"][0]).upper()
+            raise SettingError(name, f"{values.get(str(first['loc'][0]))!r} does not fit", first["msg"]) from None
+
+    @classmethod
+    def variables(cls) -> list[str]:
+        """Names of all variables but the JOBTRAIL_KAFKA_* client settings, in the order of their fields."""
+        return [PREFIX + field.upper() for field in cls.model_fields if field != "kafka_client"]
+
+
+#: Field → the well-known variable that is used when ours is not set.
+FALLBACKS: Final = MappingProxyType(
+    {"kafka_bootstrap_servers": "KAFKA_BOOTSTRAP_SERVERS", "database_url": "DATABASE_URL"}
+)
+#: JOBTRAIL_* variables that Jobtrail itself hands to the connectors it starts, or that its tests read.
+OTHER_VARIABLES: Final = frozenset({"JOBTRAIL_JOB_ID", "JOBTRAIL_ATTEMPT_NUMBER"})
+
+
+def _client_setting(variable: str) -> str:
+    name = variable.removeprefix(KAFKA_PREFIX).lower().replace("_", ".")
+    if name not in KAFKA_CLIENT_SETTINGS:
+        raise SettingError(
+            variable, f"{name} is not passed on to Kafka clients", f"allowed are {', '.join(sorted(KAFKA_CLIENT_SETTINGS))}"
+        )
+    return name
