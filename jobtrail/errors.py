@@ -1,14 +1,14 @@
 """The errors a user can meet; each message says what was found, where, and what to do.
 
-    JobtrailError                  exit status 1
-    ├── UsageError                 2  a command, argument or call is wrong
-    │   └── SettingError           2  a JOBTRAIL_* variable is wrong; names it
-    ├── ServerAwayError            3  Kafka, Postgres or the HTTP server does not answer
-    │   └── EmbeddedError          3  an embedded server cannot be fetched or started
-    ├── NotFoundError              1  a job, attempt or topic does not exist
-    ├── PublishError               1  events could not be made durable in time
-    ├── LogError                   1  the event log is not what the checkpoints say (gap, new topic, compacted)
-    └── BadMessageError            1  a message cannot become an event; carries a reason code
+JobtrailError                  exit status 1
+├── UsageError                 2  a command, argument or call is wrong
+│   └── SettingError           2  a JOBTRAIL_* variable is wrong; names it
+├── ServerAwayError            3  Kafka, Postgres or the HTTP server does not answer
+│   └── EmbeddedError          3  an embedded server cannot be fetched or started
+├── NotFoundError              1  a job, attempt or topic does not exist
+├── PublishError               1  events could not be made durable in time
+├── LogError                   1  the event log is not what the checkpoints say (gap, new topic, compacted)
+└── BadMessageError            1  a message cannot become an event; carries a reason code
 """
 
 from __future__ import annotations

@@ -132,7 +132,7 @@ class Settings(BaseModel):
         """Reads the settings from `environ` (default: this process's).
 
         Raises SettingError, naming the variable, for a value that does not fit or a JOBTRAIL_KAFKA_* that
-        is not on the allow-list. Other unknown JOBTRAIL_* variables are refused too: a typo must not pass.
+        is not on the allow-list. Other unknown JOBTRAIL_* variables are refused too, for typing errors' sake.
         """
         environ = os.environ if environ is None else environ
         values: dict[str, object] = {}
@@ -151,11 +151,13 @@ class Settings(BaseModel):
             if field not in values and environ.get(fallback):
                 values[field] = environ[fallback]
         try:
-            return cls(**values, kafka_client=MappingProxyType(client))  # type: ignore[arg-type]  # pydantic converts the texts
+            return cls(**values, kafka_client=MappingProxyType(client))
         except ValidationError as error:
             first = error.errors()[0]
             name = PREFIX + str(first["loc"][0]).upper()
-            raise SettingError(name, f"{values.get(str(first['loc'][0]))!r} does not fit", first["msg"]) from None
+            raise SettingError(
+                name, f"{values.get(str(first['loc'][0]))!r} does not fit", first["msg"]
+            ) from None
 
     @classmethod
     def variables(cls) -> list[str]:
@@ -175,6 +177,8 @@ def _client_setting(variable: str) -> str:
     name = variable.removeprefix(KAFKA_PREFIX).lower().replace("_", ".")
     if name not in KAFKA_CLIENT_SETTINGS:
         raise SettingError(
-            variable, f"{name} is not passed on to Kafka clients", f"allowed are {', '.join(sorted(KAFKA_CLIENT_SETTINGS))}"
+            variable,
+            f"{name} is not passed on to Kafka clients",
+            f"allowed are {', '.join(sorted(KAFKA_CLIENT_SETTINGS))}",
         )
     return name

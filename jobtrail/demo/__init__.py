@@ -1,1 +1,1 @@
-
+"""What `jobtrail demo` runs."""

@@ -1,0 +1,129 @@
+"""Avro schemas of the event classes. `python -m jobtrail.schemas` (`make schemas`) writes them to avro/."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import itertools
+import json
+import textwrap
+import types
+import typing
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+from jobtrail.events import EVENT_TYPES, Event, Record
+from jobtrail.kinds import Kind
+
+Schema = dict[str, Any]
+NAMESPACE = "jobtrail"
+
+
+def field_kind(field: FieldInfo) -> Kind | None:
+    """The Kind of a scalar field, or None for a list of records. Optional fields have their value's kind."""
+    return next(_kinds(field), None)
+
+
+def _kinds(field: FieldInfo) -> Iterator[Kind]:
+    yield from (part for part in field.metadata if isinstance(part, Kind))
+    for option in typing.get_args(field.annotation):
+        yield from (part for part in getattr(option, "__metadata__", ()) if isinstance(part, Kind))
+
+
+def is_nullable(field: FieldInfo) -> bool:
+    """Whether None is allowed."""
+    return types.NoneType in typing.get_args(field.annotation)
+
+
+def record_type(field: FieldInfo) -> type[Record] | None:
+    """The class of the records in a list field, else None."""
+    if typing.get_origin(field.annotation) is list:
+        (item,) = typing.get_args(field.annotation)
+        return typing.cast("type[Record]", item)
+    return None
+
+
+def avro_schema(event_type: type[Event]) -> Schema:
+    """The Avro schema of an event class, as released in avro/."""
+    named: set[str] = set()
+    return {"namespace": NAMESPACE, **_record(event_type, named)}
+
+
+def _record(model: type[Event | Record], named: set[str]) -> Schema:
+    named.add(model.__name__)
+    return {
+        "type": "record",
+        "name": model.__name__,
+        "doc": inspect.cleandoc(model.__doc__ or ""),
+        "fields": [
+            _field(name, field, named, field_docs(model)) for name, field in model.model_fields.items()
+        ],
+    }
+
+
+def field_docs(model: type[Event | Record]) -> dict[str, str]:
+    """The docstring below each field of a class and its bases.
+
+    Read from the source here, and not by pydantic at each start, to keep `import jobtrail` quick.
+    """
+    docs: dict[str, str] = {}
+    for cls in reversed(model.__mro__):
+        if not issubclass(cls, (Event, Record)):
+            continue
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+        assert isinstance(definition, ast.ClassDef)  # noqa: S101  # the source of a class is one
+        for field, doc in itertools.pairwise(definition.body):
+            match field, doc:
+                case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(text))):
+                    docs[name] = inspect.cleandoc(text)
+                case _:
+                    pass
+    return docs
+
+
+def _field(name: str, field: FieldInfo, named: set[str], docs: dict[str, str]) -> Schema:
+    schema: Schema = {"name": name}
+    if name in docs:
+        schema["doc"] = docs[name]
+    if item := record_type(field):
+        items = item.__name__ if item.__name__ in named else _record(item, named)
+        return {**schema, "type": {"type": "array", "items": items}, "default": []}
+    kind = field_kind(field)
+    assert kind is not None, f"{name} has no Kind"  # noqa: S101  # a mistake in an event class, found by any test
+    avro: Any = {"type": kind.avro, "logicalType": kind.logical} if kind.logical else kind.avro
+    if is_nullable(field):
+        return {**schema, "type": ["null", avro], "default": None}
+    if not field.is_required() and field.default_factory is None:
+        return {**schema, "type": avro, "default": field.default}
+    return {**schema, "type": avro}
+
+
+def schema_file(event_type: type[Event]) -> str:
+    """Name of the released schema of this version, below avro/."""
+    return f"{event_type.__name__}.v{event_type.version}.avsc"
+
+
+def rendered(event_type: type[Event]) -> str:
+    """The text of the schema file."""
+    return json.dumps(avro_schema(event_type), indent=2, ensure_ascii=False) + "\n"
+
+
+def write_schemas(folder: Path) -> list[Path]:
+    """Writes the newest version of every schema; older versions stay as they are. Returns what changed."""
+    changed = []
+    for event_type in EVENT_TYPES:
+        path = folder / schema_file(event_type)
+        text = rendered(event_type)
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+            changed.append(path)
+    return changed
+
+
+if __name__ == "__main__":
+    for path in write_schemas(Path(str(files("jobtrail") / "avro"))):
+        print(f"wrote {path}")
