@@ -84,6 +84,15 @@ def default_home() -> Path:
     return user_data_path("jobtrail", appauthor=False)
 
 
+def default_cache() -> Path:
+    """Where downloads that every home can share are kept: /var/cache/jobtrail for root, else the user's cache."""
+    if sys.platform != "win32" and os.geteuid() == 0:
+        return Path("/var/cache/jobtrail")
+    from platformdirs import user_cache_path
+
+    return user_cache_path("jobtrail", appauthor=False)
+
+
 class Settings(BaseModel):
     """One reading of the environment, frozen. `JOBTRAIL_<FIELD>` in capitals sets a field."""
 
@@ -91,6 +100,8 @@ class Settings(BaseModel):
 
     #: Folder for embedded servers, connector logs and the spool.
     home: Path = Field(default_factory=default_home)
+    #: Folder for what the embedded servers download; homes share it.
+    cache: Path = Field(default_factory=default_cache)
     #: host:port[,host:port] of Kafka; none: the embedded broker. Fallback: KAFKA_BOOTSTRAP_SERVERS.
     kafka_bootstrap_servers: str | None = Field(default=None, min_length=1)
     #: libpq address of Postgres; none: the embedded server. Fallback: DATABASE_URL.
