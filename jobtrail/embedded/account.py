@@ -121,5 +121,7 @@ def reachable(account: Account, root: Path, parts: Iterable[str], probe: str, ta
         except OSError:  # another start was quicker
             shutil.rmtree(fresh)
     if not account.can(target / probe):
-        raise EmbeddedError(f"{account.name} cannot execute {target / probe}; delete {target} and start again")
+        raise EmbeddedError(
+            f"{account.name} cannot execute {target / probe}; delete {target} and start again"
+        )
     return target

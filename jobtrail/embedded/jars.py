@@ -96,7 +96,9 @@ def maven(repository: Path) -> MavenContext:
         from jgo.config import GlobalSettings
         from jgo.maven import MavenContext
     except ImportError:
-        raise EmbeddedError("Kafka is fetched by jgo, which is missing; pip install 'jobtrail[embedded]'") from None
+        raise EmbeddedError(
+            "Kafka is fetched by jgo, which is missing; pip install 'jobtrail[embedded]'"
+        ) from None
     context = MavenContext(repo_cache=repository)
     context.remote_repos = GlobalSettings.load().repositories | context.remote_repos
     return context
@@ -134,7 +136,9 @@ def _short(error: Exception) -> str:
     text = str(error)
     for sign in ("[Errno", "Temporary failure", "Name or service", "timed out", "not found in remote"):
         if sign in text:
-            return text[text.index(sign) :].split("'")[0].split(")")[0].strip(" \"',") if sign != "not found in remote" else (
-                "no repository has it"
+            return (
+                text[text.index(sign) :].split("'")[0].split(")")[0].strip(" \"',")
+                if sign != "not found in remote"
+                else ("no repository has it")
             )
     return f"{type(error).__name__}: {text[:200]}"

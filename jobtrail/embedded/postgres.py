@@ -81,7 +81,10 @@ def start(home: Path, cache: Path, account: Account, *, durable: bool) -> Callab
 
 def answers(address: str) -> bool:
     """Whether a PostgreSQL server replies there at all, asked in its protocol's first message."""
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", _port(address)), 5) as connection:
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(("127.0.0.1", _port(address)), 5) as connection,
+    ):
         connection.settimeout(10)
         connection.sendall((8).to_bytes(4, "big") + (80877103).to_bytes(4, "big"))  # SSLRequest
         return connection.recv(1) in {b"N", b"S"}
@@ -121,7 +124,15 @@ def _create(binaries: Path, folder: Path, account: Account, password_file: Path,
     if account.uid is not None and account.gid is not None:
         os.chown(handed, account.uid, account.gid)
     initdb = [
-        *(str(binaries / "initdb"), "-D", "data.new", "-U", USER, f"--pwfile={handed}", "--auth=scram-sha-256"),
+        *(
+            str(binaries / "initdb"),
+            "-D",
+            "data.new",
+            "-U",
+            USER,
+            f"--pwfile={handed}",
+            "--auth=scram-sha-256",
+        ),
         *("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
         *("--no-instructions", *([] if durable else ["--no-sync"])),
     ]
@@ -151,7 +162,9 @@ def _once(command: list[str], folder: Path, account: Account, text: str = "") ->
     )
     if ran.returncode:
         said = " ".join(ran.stderr.split())[-400:]
-        raise EmbeddedError(f"a new PostgreSQL could not be made in {folder}: {Path(command[0]).name} said: {said}")
+        raise EmbeddedError(
+            f"a new PostgreSQL could not be made in {folder}: {Path(command[0]).name} said: {said}"
+        )
 
 
 def _wait_ready(server: Server, status: Path) -> None:

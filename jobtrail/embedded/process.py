@@ -90,7 +90,9 @@ class Server:
         Raises EmbeddedError when one of its processes is still there.
         """
         if sys.platform == "win32":
-            raise EmbeddedError("embedded servers run on Linux and macOS; set the addresses of your own servers")
+            raise EmbeddedError(
+                "embedded servers run on Linux and macOS; set the addresses of your own servers"
+            )
         import subprocess
 
         for path in (self._address, self._pid):
@@ -158,15 +160,23 @@ class Server:
         """Ends it at once. Raises EmbeddedError when it does not go away."""
         self.signal(signal.SIGKILL)
         if not self.wait_gone(10):
-            raise EmbeddedError(f"{self.title} does not end: a process still holds {self._lock}; end it by hand")
+            raise EmbeddedError(
+                f"{self.title} does not end: a process still holds {self._lock}; end it by hand"
+            )
 
     def complaint(self, what: str, log: Path | None = None) -> EmbeddedError:
         """An error that says `what` went wrong, with the log's last line and its place."""
         logs = [path for path in (self.console, log) if path and path.exists()]
-        lines = [line for path in logs for line in path.read_text(errors="replace").splitlines()[-40:] if line]
-        telling = [line for line in lines if any(word in line for word in ("FATAL", "ERROR", "Exception", "rror:"))]
+        lines = [
+            line for path in logs for line in path.read_text(errors="replace").splitlines()[-40:] if line
+        ]
+        telling = [
+            line for line in lines if any(word in line for word in ("FATAL", "ERROR", "Exception", "rror:"))
+        ]
         said = (telling or lines or ["it said nothing"])[-1].strip()[:300]
-        return EmbeddedError(f"{self.title} {what}; it said: {said}; more in {logs[-1] if logs else self.console}")
+        return EmbeddedError(
+            f"{self.title} {what}; it said: {said}; more in {logs[-1] if logs else self.console}"
+        )
 
 
 def write(path: Path, text: str, mode: int) -> None:

@@ -51,7 +51,9 @@ class EmbeddedServers:
 
     def _present(self, title: str, address: str | None) -> str:
         if address is None:
-            raise EmbeddedError(f"no {title} runs under {self.home} that this account may use; start it: jobtrail up")
+            raise EmbeddedError(
+                f"no {title} runs under {self.home} that this account may use; start it: jobtrail up"
+            )
         return address
 
     def check(self) -> None:
@@ -103,12 +105,16 @@ def servers(
             account.require_entry(home, "JOBTRAIL_HOME")
         lease = os.open(run / "lease", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise EmbeddedError(f"JOBTRAIL_HOME {home} cannot be used: {error}; choose one that you can write") from error
+        raise EmbeddedError(
+            f"JOBTRAIL_HOME {home} cannot be used: {error}; choose one that you can write"
+        ) from error
     try:
         with _turn(run, on_progress):
             fcntl.flock(lease, fcntl.LOCK_SH)
             _ensure(home, cache, account, wanted, durable, on_progress)
-        yield EmbeddedServers(home, *(Server(home, name).address() if name in wanted else None for name in GOODBYES))
+        yield EmbeddedServers(
+            home, *(Server(home, name).address() if name in wanted else None for name in GOODBYES)
+        )
     finally:
         with _turn(run, on_progress):
             # Not close() alone: a forked child would keep holding the lease.

@@ -1,0 +1,212 @@
+"""One Kafka and one Postgres for a whole test run, and what a test takes from them.
+
+In containers where a Docker engine answers, else the embedded servers under a home of the run; workers of
+pytest-xdist share them. Where neither can be had, tests that need them are skipped with the reason, and in CI fail.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import psycopg
+import pytest
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+from docker_servers import engine_answers, remove, shared
+from psycopg import sql
+
+from jobtrail import embedded
+from jobtrail.errors import EmbeddedError
+from jobtrail.settings import FALLBACKS, Settings, default_cache
+
+#: A locale that does not sort by code points: what is true of the read models must be true there as well.
+LOCALE = "en_US.UTF-8"
+
+#: Where downloads are kept; read before `pytest_configure` clears the environment.
+CACHE = Path(os.environ.get("JOBTRAIL_CACHE") or default_cache())
+
+_run_folder = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # The settings of whoever runs the tests are not the tests' settings.
+    for name in [*os.environ]:
+        if name.startswith("JOBTRAIL_") or name in FALLBACKS.values():
+            del os.environ[name]
+    worker: dict[str, str] | None = getattr(config, "workerinput", None)
+    if worker is None:
+        folder = Path(tempfile.mkdtemp(prefix="jobtrail-tests-"))
+        folder.chmod(0o755)  # as root, another account runs the servers
+    else:
+        folder = Path(worker["jobtrail_run_folder"])
+    config.stash[_run_folder] = folder
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: object) -> None:
+    """Tells a worker of pytest-xdist the folder of the run."""
+    node.workerinput["jobtrail_run_folder"] = str(node.config.stash[_run_folder])  # type: ignore[attr-defined]
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput") or _run_folder not in config.stash:
+        return
+    folder = config.stash[_run_folder]
+    remove(folder)
+    embedded.stop(folder / "home", on_progress=lambda _: None)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Addresses of the run's servers."""
+
+    kafka: str
+    postgres: str
+
+
+@pytest.fixture(scope="session")
+def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
+    folder = pytestconfig.stash[_run_folder]
+    if engine_answers():
+        found = shared(folder)
+        yield Servers(found["kafka"], found["postgres"])
+        return
+    _provide_locale(folder / "locales")
+    home = folder / "home"
+    running = embedded.servers(home, durable=False, cache=CACHE, on_progress=lambda _: None)
+    try:
+        mine = running.__enter__()
+    except EmbeddedError as error:
+        _refuse(f"no Docker engine answers, and the embedded servers do not start: {error}")
+    yield Servers(mine.kafka_bootstrap_servers, mine.database_url)
+    running.__exit__(None, None, None)
+
+
+def _refuse(reason: str) -> NoReturn:
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def _provide_locale(folder: Path) -> None:
+    """Makes LOCALE available to the servers that this run starts, where the machine has the sources but not it."""
+    tools = shutil.which("locale"), shutil.which("localedef")
+    if None in tools or folder.exists():
+        return
+    listed = subprocess.run(["locale", "-a"], capture_output=True, text=True, check=False).stdout
+    if "en_us.utf8" in listed.lower().replace("utf-8", "utf8"):
+        return
+    folder.mkdir(exist_ok=True)
+    made = subprocess.run(
+        ["localedef", "-i", "en_US", "-f", "UTF-8", str(folder / LOCALE)], capture_output=True, check=False
+    )
+    if (folder / LOCALE).exists() and made.returncode <= 1:  # 1: made, with warnings
+        os.environ["LOCPATH"] = str(folder)
+
+
+@pytest.fixture(scope="session")
+def kafka(servers: Servers) -> str:
+    """Bootstrap servers of the run's broker."""
+    return servers.kafka
+
+
+@pytest.fixture(scope="session")
+def kafka_admin(kafka: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": kafka, "log_level": 0})
+
+
+@pytest.fixture(scope="session")
+def postgres_admin_url(servers: Servers) -> str:
+    """A superuser's address of the run's Postgres."""
+    return servers.postgres
+
+
+@dataclass(frozen=True)
+class Topics:
+    """Names of three topics that are one test's own."""
+
+    events: str
+    registry: str
+    dead_letters: str
+
+
+@pytest.fixture
+def topics(kafka_admin: AdminClient) -> Iterator[Topics]:
+    """Topics as Jobtrail makes them: 4 partitions of events, one of each other, broker time, kept for ever."""
+    mark = uuid.uuid4().hex[:12]
+    names = Topics(f"events-{mark}", f"registry-{mark}", f"dead-letters-{mark}")
+    kept = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete", "retention.ms": "-1"}
+    new = [NewTopic(name, 4 if name == names.events else 1, 1, config=kept) for name in astuple(names)]
+    for made in kafka_admin.create_topics(new).values():
+        made.result(30)
+    yield names
+    kafka_admin.delete_topics(list(astuple(names)))  # not waited for
+
+
+@pytest.fixture(scope="session")
+def database_template(postgres_admin_url: str) -> Iterator[str]:
+    """Name of a database with the migrations applied, of which each test gets a copy."""
+    name = f"template_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres_admin_url, autocommit=True) as connection:
+        make = sql.SQL("CREATE DATABASE {} TEMPLATE template0 LOCALE_PROVIDER libc LOCALE {}")
+        try:
+            connection.execute(make.format(sql.Identifier(name), sql.Literal(LOCALE)))
+        except psycopg.errors.DatabaseError as error:
+            _refuse(f"this Postgres has no locale {LOCALE}, which the laws are tested with: {error}")
+    prepare_template(_database_url(postgres_admin_url, name))
+    yield name
+    _drop(postgres_admin_url, name)
+
+
+def prepare_template(url: str) -> None:
+    """Brings an empty database to what tests begin with."""
+    try:
+        from jobtrail.projections.migrate import migrate
+    except ModuleNotFoundError:
+        return
+    migrate(url)
+
+
+@pytest.fixture
+def database(postgres_admin_url: str, database_template: str) -> Iterator[str]:
+    """Address of a fresh database with the migrations applied, dropped after the test."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(postgres_admin_url, autocommit=True) as connection:
+        make = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        connection.execute(make.format(sql.Identifier(name), sql.Identifier(database_template)))
+    yield _database_url(postgres_admin_url, name)
+    _drop(postgres_admin_url, name)
+
+
+def _database_url(admin_url: str, name: str) -> str:
+    return f"{admin_url.rpartition('/')[0]}/{name}"
+
+
+def _drop(admin_url: str, name: str) -> None:
+    with psycopg.connect(admin_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def settings(kafka: str, topics: Topics, database: str, tmp_path: Path) -> Settings:
+    """Settings of a Jobtrail that shares the servers and nothing else."""
+    return Settings(
+        home=tmp_path / "home",
+        cache=CACHE,
+        kafka_bootstrap_servers=kafka,
+        database_url=database,
+        partitions=4,
+        events_topic=topics.events,
+        registry_topic=topics.registry,
+        dead_letters_topic=topics.dead_letters,
+        projector_group=f"projector-{uuid.uuid4().hex[:12]}",
+    )
