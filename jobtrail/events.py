@@ -96,6 +96,11 @@ class FailureType(StrEnum):
     TRANSIENT_ERROR = "transient_error"
 
 
+#: What the failure summary says of an attempt that was cancelled (Airbyte's words).
+CANCELLED_INTERNAL_MESSAGE: Final = "Setting attempt to FAILED because the job was cancelled"
+CANCELLED_EXTERNAL_MESSAGE: Final = "This attempt was cancelled"
+
+
 class Reporter(StrEnum):
     """Who counted: the source itself, the platform between the two, or the destination itself."""
 

@@ -1,1 +1,1 @@
-
+"""Meaning: what each read model is, how facts merge into it, and where it is kept."""

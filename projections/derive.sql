@@ -1,0 +1,221 @@
+-- Derived columns, for the jobs in the temporary table `touched`. Functions of the merged rows alone.
+-- The temporary tables are made by derive_tables.sql, once for each connection.
+-- Statements end with a line of their own, ";", and run one after the other in one transaction.
+
+-- 1. Own end of an attempt: its earliest AttemptSucceeded, AttemptFailed or Cancelled with its number; if there
+--    is none, its earliest Failure without a stream.
+INSERT INTO own_ends
+SELECT
+    a.job_id,
+    a.attempt_number,
+    coalesce(a.started_at, a.first_heard_at) AS begun_at,
+    a.started_event_id,
+    own.kind,
+    own.at,
+    own.event_id
+FROM touched
+JOIN attempts a USING (job_id)
+LEFT JOIN LATERAL (
+    SELECT ends.kind, ends.at, ends.event_id
+    FROM (
+        VALUES
+            (1, 'succeeded', a.succeeded_at, a.succeeded_event_id),
+            (1, 'failed', a.failed_at, a.failed_event_id),
+            (1, 'cancelled', a.cancelled_at, a.cancelled_event_id),
+            (2, 'failed', a.failure_at, a.failure_event_id)
+    ) AS ends (precedence, kind, at, event_id)
+    WHERE ends.at IS NOT NULL
+    ORDER BY ends.precedence, ends.at, ends.event_id
+    LIMIT 1
+) own ON true
+;
+-- 2. Job decision: the earliest of any own end that is a success, JobFailed, and Cancelled without a number.
+INSERT INTO decisions
+SELECT DISTINCT ON (job_id) job_id, kind, at, event_id
+FROM (
+    SELECT job_id, kind, at, event_id FROM own_ends WHERE kind = 'succeeded'
+    UNION ALL
+    SELECT job_id, 'failed', failed_at, failed_event_id
+    FROM touched JOIN jobs USING (job_id) WHERE failed_at IS NOT NULL
+    UNION ALL
+    SELECT job_id, 'cancelled', cancelled_at, cancelled_event_id
+    FROM touched JOIN jobs USING (job_id) WHERE cancelled_at IS NOT NULL
+) ends
+ORDER BY job_id, at, event_id
+;
+-- 3. Effective end: under a job that was cancelled or failed, an attempt that began before that and has no
+--    earlier own end fails at it.
+INSERT INTO ends
+SELECT
+    o.job_id,
+    o.attempt_number,
+    o.begun_at,
+    CASE WHEN overruled THEN d.kind ELSE o.kind END AS kind,
+    CASE WHEN overruled THEN d.at ELSE o.at END AS at
+FROM own_ends o
+LEFT JOIN decisions d USING (job_id)
+CROSS JOIN LATERAL (
+    SELECT
+        d.kind IN ('cancelled', 'failed')
+        AND (o.begun_at, coalesce(o.started_event_id, d.event_id)) <= (d.at, d.event_id)
+        AND (o.at IS NULL OR (o.at, o.event_id) > (d.at, d.event_id)) AS overruled
+) rule
+;
+UPDATE attempts a
+SET status = new.status, ended_at = new.ended_at, failure_summary = new.failure_summary
+FROM (
+    SELECT
+        e.job_id,
+        e.attempt_number,
+        CASE e.kind WHEN 'succeeded' THEN 'succeeded' WHEN 'failed' THEN 'failed' WHEN 'cancelled' THEN 'failed'
+            ELSE 'running' END AS status,
+        e.at AS ended_at,
+        CASE
+            WHEN e.kind IN ('failed', 'cancelled') OR reasons.failures IS NOT NULL
+            THEN jsonb_strip_nulls(jsonb_build_object('partialSuccess', totals.records_committed > 0))
+                || jsonb_build_object('failures', coalesce(reasons.failures, '[]'))
+        END AS failure_summary
+    FROM ends e
+    LEFT JOIN LATERAL (
+        SELECT jsonb_agg(reason ORDER BY at, event_id) AS failures
+        FROM (
+            SELECT
+                f.occurred_at AS at,
+                f.event_id,
+                jsonb_strip_nulls(jsonb_build_object(
+                    'timestamp', floor(extract(epoch FROM f.occurred_at) * 1000)::bigint,
+                    'failureOrigin', b.body -> 'failure_origin',
+                    'failureType', b.body -> 'failure_type',
+                    'internalMessage', b.body -> 'internal_message',
+                    'externalMessage', b.body -> 'external_message',
+                    'stacktrace', b.body -> 'stacktrace',
+                    'retryable', b.body -> 'retryable',
+                    'fromTraceMessage', b.body -> 'from_trace_message',
+                    'streamDescriptor', CASE WHEN b.body ? 'stream_name' THEN jsonb_build_object(
+                        'name', b.body -> 'stream_name',
+                        'namespace', nullif(b.body ->> 'stream_namespace', '')
+                    ) END
+                )) || jsonb_build_object(
+                    'metadata',
+                    jsonb_build_object('jobId', e.job_id, 'attemptNumber', e.attempt_number)
+                    || coalesce((b.body ->> 'metadata')::jsonb, '{}')
+                ) AS reason
+            FROM job_events f
+            CROSS JOIN LATERAL (SELECT f.body::jsonb AS body) b
+            WHERE f.job_id = e.job_id AND f.attempt_number = e.attempt_number AND f.event_type = 'Failure'
+            UNION ALL
+            SELECT
+                e.at,
+                NULL,
+                jsonb_build_object(
+                    'timestamp', floor(extract(epoch FROM e.at) * 1000)::bigint,
+                    'failureType', 'manual_cancellation',
+                    'internalMessage', %(cancelled_internal)s::text,
+                    'externalMessage', %(cancelled_external)s::text,
+                    'metadata', jsonb_build_object('jobId', e.job_id, 'attemptNumber', e.attempt_number)
+                )
+            WHERE e.kind = 'cancelled'
+        ) all_reasons
+    ) reasons ON true
+    LEFT JOIN LATERAL (
+        SELECT t.records_committed
+        FROM attempt_totals t
+        WHERE t.job_id = e.job_id AND t.attempt_number = e.attempt_number
+    ) totals ON true
+) new
+WHERE a.job_id = new.job_id AND a.attempt_number = new.attempt_number
+    AND (a.status, a.ended_at, a.failure_summary)
+        IS DISTINCT FROM (new.status, new.ended_at, new.failure_summary)
+;
+UPDATE jobs j
+SET status = new.status, started_at = new.started_at, ended_at = new.ended_at
+FROM (
+    SELECT
+        job_id,
+        CASE
+            WHEN d.kind IS NOT NULL THEN d.kind
+            WHEN last.attempt_number IS NULL THEN 'pending'
+            WHEN last.kind IS NULL THEN 'running'
+            ELSE 'incomplete'
+        END AS status,
+        starts.started_at,
+        d.at AS ended_at
+    FROM touched
+    LEFT JOIN decisions d USING (job_id)
+    LEFT JOIN (
+        SELECT DISTINCT ON (job_id) job_id, attempt_number, kind FROM ends ORDER BY job_id, attempt_number DESC
+    ) last USING (job_id)
+    LEFT JOIN (
+        SELECT job_id, min(a.started_at) AS started_at FROM touched JOIN attempts a USING (job_id) GROUP BY job_id
+    ) starts USING (job_id)
+) new
+WHERE j.job_id = new.job_id
+    AND (j.status, j.started_at, j.ended_at) IS DISTINCT FROM (new.status, new.started_at, new.ended_at)
+;
+-- 4. and 5. Contradictions. One row for each (job, attempt, kind); attempt -1 is the job itself.
+INSERT INTO found
+-- An attempt still runs though its job is decided.
+SELECT e.job_id, e.attempt_number, 'running_after_job_end' AS kind,
+    format('job %%s at %%s', d.kind, d.at AT TIME ZONE 'UTC') AS detail
+FROM ends e JOIN decisions d USING (job_id)
+WHERE e.kind IS NULL
+UNION ALL
+-- A success that does not decide its job.
+SELECT a.job_id, a.attempt_number, 'success_not_deciding',
+    format('succeeded at %%s, but the job was %%s at %%s',
+        a.succeeded_at AT TIME ZONE 'UTC', coalesce(d.kind, 'undecided'), d.at AT TIME ZONE 'UTC')
+FROM touched JOIN attempts a USING (job_id) LEFT JOIN decisions d USING (job_id)
+WHERE a.succeeded_at IS NOT NULL AND d.event_id IS DISTINCT FROM a.succeeded_event_id
+UNION ALL
+-- Something was heard after the end.
+SELECT a.job_id, a.attempt_number, 'activity_after_end',
+    format('ended at %%s, heard at %%s', e.at AT TIME ZONE 'UTC', a.last_heard_at AT TIME ZONE 'UTC')
+FROM ends e JOIN attempts a USING (job_id, attempt_number)
+WHERE a.last_heard_at > e.at
+UNION ALL
+-- An attempt that began after the job was decided.
+SELECT e.job_id, e.attempt_number, 'start_after_decision',
+    format('began at %%s, job %%s at %%s', e.begun_at AT TIME ZONE 'UTC', d.kind, d.at AT TIME ZONE 'UTC')
+FROM ends e JOIN decisions d USING (job_id)
+WHERE e.begun_at > d.at
+UNION ALL
+-- Two starts of one attempt, two creations of one job, two bodies under one event id.
+SELECT job_id, coalesce(attempt_number, -1),
+    CASE event_type WHEN 'AttemptStarted' THEN 'second_start' ELSE 'job_id_used_twice' END,
+    format('%%s %%s events', count(*), event_type)
+FROM touched JOIN job_events USING (job_id)
+WHERE event_type IN ('AttemptStarted', 'JobCreated')
+GROUP BY job_id, attempt_number, event_type
+HAVING count(*) > 1
+UNION ALL
+SELECT job_id, coalesce(attempt_number, -1), 'event_id_used_twice',
+    format('event %%s has two bodies', min(event_id::text))
+FROM touched JOIN job_events USING (job_id)
+WHERE digest_low <> digest_high
+GROUP BY job_id, attempt_number
+UNION ALL
+-- Nobody created the job.
+SELECT job_id, -1, 'job_not_created', format('first heard of at %%s', first_seen_at AT TIME ZONE 'UTC')
+FROM touched JOIN jobs USING (job_id)
+WHERE created_at IS NULL
+UNION ALL
+-- The producer's clock and the broker's are more than 15 minutes apart, or the event came that late.
+SELECT job_id, coalesce(attempt_number, -1), 'clock_off',
+    format('an event came %%s s after the time it bears', round(max(extract(epoch FROM received_at - occurred_at))))
+FROM touched JOIN job_events USING (job_id)
+WHERE received_at - occurred_at NOT BETWEEN interval '-15 minutes' AND interval '15 minutes'
+GROUP BY job_id, attempt_number
+;
+DELETE FROM anomalies a
+USING touched
+WHERE a.job_id = touched.job_id
+    AND NOT EXISTS (
+        SELECT FROM found f
+        WHERE f.job_id = a.job_id AND f.attempt_number = a.attempt_number AND f.kind = a.kind
+    )
+;
+INSERT INTO anomalies AS a (job_id, attempt_number, kind, detail)
+SELECT job_id, attempt_number, kind, detail FROM found
+ON CONFLICT (job_id, attempt_number, kind) DO UPDATE SET detail = excluded.detail
+WHERE a.detail <> excluded.detail
+;

@@ -1,0 +1,44 @@
+"""Generations: each set of read models has a schema of its own, and readers see views over the live one."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any, Final
+
+from psycopg import Connection, sql
+
+#: Schema of the views, checkpoints and dead letters.
+STABLE_SCHEMA: Final = "jobtrail"
+#: Advisory locks: (class, object). A projector's transaction holds the first shared, a swap of generations
+#: exclusively; the second is held while migrations run.
+GENERATION_LOCK: Final = (0x6A6F62, 1)
+MIGRATION_LOCK: Final = (0x6A6F62, 2)
+
+
+def schema_name(generation: int) -> str:
+    """The schema of a generation."""
+    return f"{STABLE_SCHEMA}_g{generation}"
+
+
+def current_generation(connection: Connection[Any]) -> int:
+    """The live generation. Raises psycopg.errors.UndefinedTable where no migration ever ran."""
+    row = connection.execute("SELECT generation FROM jobtrail.current_generation").fetchone()
+    return int(row[0]) if row else 1
+
+
+def search_path(generation: int) -> sql.Composed:
+    """SQL that makes unqualified names mean the tables of a generation, then the control tables."""
+    return sql.SQL("{}, {}").format(sql.Identifier(schema_name(generation)), sql.Identifier(STABLE_SCHEMA))
+
+
+def statements(file_name: str) -> list[str]:
+    """The statements of an .sql file in this room; each ends with a line of its own, ";"."""
+    text = (files("jobtrail") / "projections" / file_name).read_text()
+    return [part.strip() for part in text.split("\n;\n") if part.strip()]
+
+
+def create_views(connection: Connection[Any], generation: int) -> None:
+    """Points the readers' views at a generation. Call it in a transaction."""
+    connection.execute(sql.SQL("SET LOCAL search_path = {}").format(search_path(generation)))
+    for statement in statements("views.sql"):
+        connection.execute(statement.encode())

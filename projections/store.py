@@ -1,0 +1,225 @@
+"""Where the read models are kept: merges rows, derives columns and moves checkpoints, in one transaction.
+
+The transaction first moves the checkpoints from the expected offsets. Where they are not as expected, another
+projector has folded these messages (we were replaced) and nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, NamedTuple, Self
+
+import polars as pl
+import psycopg
+from psycopg import Connection, sql
+
+from jobtrail import events
+from jobtrail.errors import JobtrailError, LogError
+from jobtrail.projections import generation as g
+from jobtrail.projections import merge
+from jobtrail.projections.letters import DeadLetter
+from jobtrail.projections.tables import TABLES
+
+PROJECTION_SET: Final = "core"
+
+
+class CheckpointMismatchError(JobtrailError):
+    """The checkpoints are not where this projector left them: another one took over. Read them anew."""
+
+
+class Move(NamedTuple):
+    """How far a batch moves one partition: from the offset expected in the checkpoint to the next one."""
+
+    topic_id: str
+    topic: str
+    partition: int
+    expected: int
+    next: int
+
+
+class Store:
+    """The read models of the live generation. Not thread-safe; psycopg's errors pass through."""
+
+    def __init__(self, connection: Connection[Any], projection_set: str = PROJECTION_SET) -> None:
+        self.connection = connection
+        self.projection_set = projection_set
+        self._prepared_generation: int | None = None
+
+    @classmethod
+    def open(cls, database_url: str, projection_set: str = PROJECTION_SET) -> Self:
+        """Connects. Raises psycopg.OperationalError where Postgres does not answer."""
+        connection = psycopg.connect(
+            database_url, autocommit=True, connect_timeout=10, application_name="jobtrail-projector"
+        )
+        return cls(connection, projection_set)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self.connection.close()
+
+    def checkpoints(self, topic_id: str) -> dict[int, int]:
+        """Partition → next offset, in the live generation."""
+        rows = self.connection.execute(
+            "SELECT log_partition, next_offset FROM jobtrail.checkpoints"
+            " JOIN jobtrail.current_generation USING (generation)"
+            " WHERE projection_set = %s AND topic_id = %s",
+            (self.projection_set, topic_id),
+        )
+        return dict(rows.fetchall())
+
+    def known_topic_ids(self, topic: str) -> set[str]:
+        """Ids under which a topic of this name was folded into the live generation."""
+        rows = self.connection.execute(
+            "SELECT DISTINCT topic_id FROM jobtrail.checkpoints"
+            " JOIN jobtrail.current_generation USING (generation)"
+            " WHERE projection_set = %s AND topic = %s",
+            (self.projection_set, topic),
+        )
+        return {topic_id for (topic_id,) in rows}
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """One batch: rows, checkpoints and dead letters are all written, or none of them."""
+        with self.connection.transaction():
+            # Lost together, read again together: rows and checkpoint need no fsync of their own.
+            self.connection.execute("SET LOCAL synchronous_commit = off")
+            # The lock first, in a statement of its own: the next one then sees the generation as it is now.
+            self.connection.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", g.GENERATION_LOCK)
+            generation = g.current_generation(self.connection)
+            self._prepare(generation)
+            yield Transaction(self.connection, self.projection_set, generation)
+
+    def _prepare(self, generation: int) -> None:
+        self.connection.execute(sql.SQL("SET LOCAL search_path = {}").format(g.search_path(generation)))
+        if self._prepared_generation is None:
+            for table in TABLES:
+                self.connection.execute(merge.create_staging(table).encode())
+            for statement in g.statements("derive_tables.sql"):
+                self.connection.execute(statement.encode())
+        elif self._prepared_generation != generation:
+            self._prepared_generation = generation
+            raise CheckpointMismatchError(f"generation {generation} of the read models is live now")
+        self._prepared_generation = generation
+
+
+class Transaction:
+    """What can be done within one transaction of a `Store`."""
+
+    def __init__(self, connection: Connection[Any], projection_set: str, generation: int) -> None:
+        self.connection = connection
+        self.projection_set = projection_set
+        self.generation = generation
+
+    def advance(self, moves: Sequence[Move]) -> None:
+        """Moves the checkpoints. Raises CheckpointMismatchError where one is not at its expected offset."""
+        columns = [list(column) for column in zip(*moves, strict=True)]
+        keys = {"set": self.projection_set, "generation": self.generation}
+        values = {**keys, **dict(zip(Move._fields, columns, strict=True))}
+        moved = self.connection.execute(
+            "UPDATE checkpoints c SET next_offset = m.next"
+            " FROM unnest(%(topic_id)s::text[], %(partition)s::int[], %(expected)s::bigint[],"
+            " %(next)s::bigint[]) AS m (topic_id, log_partition, expected, next)"
+            " WHERE c.projection_set = %(set)s AND c.generation = %(generation)s"
+            " AND c.topic_id = m.topic_id AND c.log_partition = m.log_partition"
+            " AND c.next_offset = m.expected",
+            values,
+        ).rowcount
+        if moved < len(moves):
+            moved += self._begin(values)
+        if moved < len(moves):
+            raise CheckpointMismatchError(
+                f"{len(moves) - moved} of {len(moves)} partitions are not at the offset where they were left"
+            )
+
+    def _begin(self, values: Mapping[str, Any]) -> int:
+        """Makes the checkpoints of partitions that are read from their very beginning."""
+        return self.connection.execute(
+            "INSERT INTO checkpoints (projection_set, generation, topic_id, log_partition, topic, next_offset)"
+            " SELECT %(set)s, %(generation)s, topic_id, log_partition, topic, next"
+            " FROM unnest(%(topic_id)s::text[], %(topic)s::text[], %(partition)s::int[], %(expected)s::bigint[],"
+            " %(next)s::bigint[]) AS m (topic_id, topic, log_partition, expected, next)"
+            " WHERE expected = 0 ON CONFLICT DO NOTHING",
+            values,
+        ).rowcount
+
+    def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
+        """Keeps messages that cannot become events; one that is already kept stays as it is."""
+        with self.connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO dead_letters"
+                ' (topic_id, partition, "offset", topic, broker_at, key, value, reason, detail)'
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                [
+                    (
+                        m.topic_id,
+                        m.partition,
+                        m.offset,
+                        m.topic,
+                        m.broker_at,
+                        m.key,
+                        m.value,
+                        m.reason,
+                        m.detail,
+                    )
+                    for m in letters
+                ],
+            )
+
+    def merge(self, rows: Mapping[str, pl.DataFrame]) -> None:
+        """Merges folded rows, as `projections.fold.fold` gives them, table by table in a fixed order."""
+        unknown = rows.keys() - {table.name for table in TABLES}
+        if unknown:
+            raise LogError(f"no read model is named {', '.join(sorted(unknown))}")
+        for table in TABLES:
+            if table.name in rows:
+                self._copy(table.name, rows[table.name])
+                self.connection.execute(STATEMENTS[table.name].merge)
+
+    def _copy(self, table: str, rows: pl.DataFrame) -> None:
+        statement = STATEMENTS[table]
+        missing = [pl.lit(None).alias(name) for name in statement.columns if name not in rows.columns]
+        complete = rows.with_columns(missing).select(statement.columns)
+        with self.connection.cursor() as cursor, cursor.copy(statement.copy) as copy:
+            copy.set_types(statement.types)
+            for row in complete.iter_rows():
+                copy.write_row(row)
+
+    def derive(self, *, everything: bool = False) -> None:
+        """Computes the derived columns of what this transaction touched, or of every job."""
+        if everything:
+            self.connection.execute(
+                "INSERT INTO touched SELECT job_id FROM jobs UNION SELECT job_id FROM attempts"
+            )
+        else:
+            self.connection.execute(TOUCH)
+        if self.connection.execute("SELECT FROM touched LIMIT 1").rowcount:
+            for statement in DERIVE:
+                self.connection.execute(statement, DERIVE_VALUES)
+
+
+class _Statements(NamedTuple):
+    columns: list[str]
+    types: list[str]
+    copy: bytes
+    merge: bytes
+
+
+STATEMENTS: Final = {
+    table.name: _Statements(
+        columns=list(table.merged_columns),
+        types=[
+            {"bigint": "int8", "boolean": "bool"}.get(t, t)
+            for t in map(merge.staging_type, table.merged_columns)
+        ],
+        copy=merge.copy_statement(table).encode(),
+        merge=merge.merge_statement(table).encode(),
+    )
+    for table in TABLES
+}
+TOUCH: Final = g.statements("touch.sql")[0].encode()
+DERIVE: Final = [statement.encode() for statement in g.statements("derive.sql")]
+DERIVE_VALUES: Final = {
+    "cancelled_internal": events.CANCELLED_INTERNAL_MESSAGE,
+    "cancelled_external": events.CANCELLED_EXTERNAL_MESSAGE,
+}

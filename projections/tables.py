@@ -1,0 +1,239 @@
+"""The read models, declared: every table, its key, and which facts of which events it holds.
+
+Naming: a column ending in `_at` is an instant, one ending in `event_id` an event's id. Frames hold instants
+as microseconds since 1970 and ids as text; tables hold timestamptz and uuid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+import msgspec
+import polars as pl
+
+from jobtrail import events as e
+from jobtrail.projections.rules import EventType, Extreme, Facts, Table
+
+JOB_EVENTS: Final[tuple[EventType, ...]] = tuple(t for t in e.EVENT_TYPES if issubclass(t, e.JobEvent))
+ATTEMPT_EVENTS: Final[tuple[EventType, ...]] = tuple(
+    t for t in JOB_EVENTS if "attempt_number" in t.model_fields
+)
+#: Those that come by the thousand; they have rows of their own and no place in a job's history table.
+FREQUENT: Final = frozenset({e.StreamStats, e.StreamStatus, e.AttemptHeartbeat})
+LIFECYCLE_EVENTS: Final[tuple[EventType, ...]] = tuple(t for t in JOB_EVENTS if t not in FREQUENT)
+
+AT = "occurred_at"
+ID = "event_id"
+#: No namespace and an empty one are the same stream; a key has no nulls.
+NAMESPACE: Final = pl.col("stream_namespace").fill_null("")
+STREAM_KEY: Final[Mapping[str, pl.Expr | str]] = {
+    "job_id": "job_id",
+    "attempt_number": "attempt_number",
+    "stream_namespace": NAMESPACE,
+    "stream_name": "stream_name",
+}
+
+
+def _json_text(_event: EventType, frame: pl.DataFrame) -> pl.DataFrame:
+    """Columns of lists of records as JSON text, nulls left out."""
+    lists = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.List)]
+    return frame.with_columns(
+        pl.Series(name, [_compact_json(value) for value in frame[name].to_list()], dtype=pl.String)
+        for name in lists
+    )
+
+
+def _compact_json(value: Any) -> str:
+    return msgspec.json.encode(_known(value)).decode()
+
+
+def _known(value: Any) -> Any:
+    """Without nulls and empty lists: a body stays the same when a later version adds a field."""
+    if isinstance(value, dict):
+        return {key: _known(part) for key, part in value.items() if part is not None and part != []}
+    if isinstance(value, list):
+        return [_known(part) for part in value]
+    return value
+
+
+def _with_body(event: EventType, frame: pl.DataFrame) -> pl.DataFrame:
+    """Adds `event_type`, `body`, the event as JSON text, and `digest`, 63 bits of its hash."""
+    facts = frame.select(column for column in frame.columns if not column.startswith("_"))
+    bodies = [_compact_json(row) for row in facts.iter_rows(named=True)]
+    digests = [int.from_bytes(hashlib.blake2b(body.encode(), digest_size=8).digest()) >> 1 for body in bodies]
+    number = pl.col("attempt_number") if "attempt_number" in frame.columns else pl.lit(None, dtype=pl.Int64)
+    return frame.with_columns(
+        pl.lit(event.__name__).alias("event_type"),
+        pl.Series("body", bodies, dtype=pl.String),
+        pl.Series("digest", digests, dtype=pl.Int64),
+        number.alias("attempt_number"),
+    )
+
+
+def _first(
+    event: EventType,
+    prefix: str,
+    columns: Mapping[str, str] = MappingProxyType({}),
+    where: pl.Expr | None = None,
+) -> Facts:
+    return Facts(
+        events=(event,),
+        columns={f"{prefix}_at": AT, f"{prefix}_event_id": ID, **columns},
+        rank=(f"{prefix}_at", f"{prefix}_event_id"),
+        where=where,
+    )
+
+
+def _same(*names: str) -> dict[str, str]:
+    return {name: name for name in names}
+
+
+JOB_EVENTS_TABLE: Final = Table(
+    name="job_events",
+    key={"job_id": "job_id", "event_id": ID},
+    prepare=_with_body,
+    rules=(
+        Facts(
+            events=LIFECYCLE_EVENTS,
+            columns={
+                "event_type": "event_type",
+                "occurred_at": AT,
+                "attempt_number": "attempt_number",
+                "body": "body",
+            },
+            # One id has one body. Should there be two, the same one is kept everywhere; the digests differ.
+            rank=("event_type", "body"),
+            wins="latest",
+        ),
+        Extreme("digest_low", LIFECYCLE_EVENTS, "digest", "min"),
+        Extreme("digest_high", LIFECYCLE_EVENTS, "digest", "max"),
+        Extreme("received_at", LIFECYCLE_EVENTS, "_broker_at", "min", bookkeeping=True),
+    ),
+)
+
+JOBS: Final = Table(
+    name="jobs",
+    key={"job_id": "job_id"},
+    prepare=_json_text,
+    rules=(
+        Facts(
+            events=(e.JobCreated,),
+            columns={
+                "created_at": AT,
+                "created_event_id": ID,
+                **_same(
+                    "config_type", "config_id", "connection_id", "scope_type", "scope_id", "workspace_id"
+                ),
+                **_same("streams", "streams_to_reset", "streams_to_refresh", "labels"),
+            },
+            rank=("created_at", "created_event_id"),
+        ),
+        _first(e.JobFailed, "failed"),
+        _first(e.Cancelled, "cancelled", _same("cancelled_by"), where=pl.col("attempt_number").is_null()),
+        _first(e.CancelRequested, "cancel_requested", {"cancel_requested_by": "requested_by"}),
+        Extreme("first_seen_at", LIFECYCLE_EVENTS, AT, "min"),
+        Extreme("changed_at", LIFECYCLE_EVENTS, AT, "max"),
+        Extreme("log_partition", LIFECYCLE_EVENTS, "_partition", "max", bookkeeping=True),
+        Extreme("first_offset", LIFECYCLE_EVENTS, "_offset", "min", bookkeeping=True),
+        Extreme("last_offset", LIFECYCLE_EVENTS, "_offset", "max", bookkeeping=True),
+    ),
+    derived=("status", "started_at", "ended_at"),
+)
+
+ATTEMPTS: Final = Table(
+    name="attempts",
+    key={"job_id": "job_id", "attempt_number": "attempt_number"},
+    rules=(
+        _first(
+            e.AttemptStarted,
+            "started",
+            _same(
+                *("worker", "dataplane"),
+                *("source_image", "source_version", "destination_image", "destination_version"),
+            ),
+        ),
+        _first(e.AttemptSucceeded, "succeeded"),
+        _first(e.AttemptFailed, "failed"),
+        _first(e.Cancelled, "cancelled", _same("cancelled_by")),
+        _first(e.Failure, "failure", where=pl.col("stream_name").is_null()),
+        Extreme("first_heard_at", ATTEMPT_EVENTS, AT, "min"),
+        Extreme("last_heard_at", ATTEMPT_EVENTS, AT, "max"),
+    ),
+    derived=("status", "ended_at", "failure_summary"),
+)
+
+COUNTERS: Final = (
+    "records_emitted",
+    "bytes_emitted",
+    "state_messages_emitted",
+    "records_committed",
+    "bytes_committed",
+    "records_rejected",
+    "estimated_records",
+    "estimated_bytes",
+)
+
+STREAM_STATS: Final = Table(
+    name="stream_stats",
+    key={**STREAM_KEY, "reporter": "reporter"},
+    rules=(
+        Facts(
+            events=(e.StreamStats,),
+            columns={"sequence": "sequence", "event_id": ID, "reported_at": AT, **_same(*COUNTERS)},
+            rank=("sequence", "event_id"),
+            wins="latest",
+        ),
+    ),
+)
+
+STREAM_STATUSES: Final = Table(
+    name="stream_statuses",
+    key={**STREAM_KEY, "run_state": "run_state"},
+    rules=(
+        Facts(
+            events=(e.StreamStatus,),
+            columns={
+                "transitioned_at": AT,
+                "event_id": ID,
+                **_same("incomplete_run_cause", "quota_reset_at"),
+            },
+            rank=("transitioned_at", "event_id"),
+            wins="latest",
+        ),
+    ),
+)
+
+WORKSPACES: Final = Table(
+    name="workspaces",
+    key={"workspace_id": "workspace_id"},
+    rules=(
+        Facts(
+            events=(e.WorkspaceRegistered,),
+            columns={
+                "registered_at": AT,
+                "event_id": ID,
+                **_same("organization_id", "is_default", "name"),
+            },
+            rank=("registered_at", "event_id"),
+            wins="latest",
+        ),
+    ),
+)
+
+HEARTBEATS: Final = Table(
+    name="heartbeats",
+    key={"dataplane_id": "dataplane_id", "event_id": ID},
+    rules=(
+        Facts(
+            events=(e.DataplaneHeartbeat,),
+            columns={"heard_at": AT, "dataplane_version": "dataplane_version"},
+            rank=("heard_at",),
+        ),
+    ),
+)
+
+#: In the order in which a transaction merges them, so that two transactions never wait for each other.
+TABLES: Final = (JOBS, ATTEMPTS, JOB_EVENTS_TABLE, STREAM_STATS, STREAM_STATUSES, WORKSPACES, HEARTBEATS)

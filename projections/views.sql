@@ -1,0 +1,158 @@
+-- What readers see: stable names and columns in schema jobtrail, over the live generation. A swap of generations
+-- replaces these. Columns are only ever added, at the end. Instants are UTC; ids of attempts are unique over all jobs.
+
+CREATE OR REPLACE VIEW jobtrail.jobs AS
+SELECT
+    job_id,
+    status,
+    config_type,
+    config_id,
+    connection_id,
+    scope_type,
+    scope_id,
+    workspace_id,
+    coalesce(created_at, first_seen_at) AS created_at,
+    started_at,
+    ended_at,
+    changed_at AS updated_at,
+    cancel_requested_at,
+    cancel_requested_by,
+    cancelled_by,
+    coalesce(streams, '[]')::jsonb AS streams,
+    coalesce(streams_to_reset, '[]')::jsonb AS streams_to_reset,
+    coalesce(streams_to_refresh, '[]')::jsonb AS streams_to_refresh,
+    coalesce(labels, '[]')::jsonb AS labels,
+    log_partition,
+    first_offset,
+    last_offset
+FROM jobs
+;
+COMMENT ON VIEW jobtrail.jobs IS 'One row for each job.'
+;
+CREATE OR REPLACE VIEW jobtrail.attempts AS
+SELECT
+    job_id * 1024 + attempt_number AS attempt_id,
+    job_id,
+    attempt_number,
+    status,
+    coalesce(started_at, first_heard_at) AS created_at,
+    started_at,
+    ended_at,
+    last_heard_at AS updated_at,
+    worker,
+    dataplane,
+    source_image,
+    source_version,
+    destination_image,
+    destination_version,
+    failure_summary,
+    (failure_summary -> 'partialSuccess')::boolean AS partial_success
+FROM attempts
+;
+COMMENT ON VIEW jobtrail.attempts IS 'One row for each attempt of a job; attempt_number counts from 0 within the job.'
+;
+CREATE OR REPLACE VIEW jobtrail.attempt_totals AS
+SELECT
+    job_id,
+    attempt_number,
+    records_emitted,
+    bytes_emitted,
+    state_messages_emitted,
+    records_committed,
+    bytes_committed,
+    records_rejected,
+    estimated_records,
+    estimated_bytes
+FROM attempt_totals
+;
+COMMENT ON VIEW jobtrail.attempt_totals IS 'Sums over the streams of an attempt; null: no stream knows.'
+;
+CREATE OR REPLACE VIEW jobtrail.stream_totals AS
+SELECT
+    job_id,
+    attempt_number,
+    nullif(stream_namespace, '') AS stream_namespace,
+    stream_name,
+    records_emitted,
+    bytes_emitted,
+    state_messages_emitted,
+    records_committed,
+    bytes_committed,
+    records_rejected,
+    estimated_records,
+    estimated_bytes,
+    reported_at
+FROM stream_totals
+;
+COMMENT ON VIEW jobtrail.stream_totals IS 'One row for each stream of an attempt, from the reporter who knows best.'
+;
+CREATE OR REPLACE VIEW jobtrail.stream_stats AS
+SELECT
+    job_id,
+    attempt_number,
+    nullif(stream_namespace, '') AS stream_namespace,
+    stream_name,
+    reporter,
+    reported_at,
+    records_emitted,
+    bytes_emitted,
+    state_messages_emitted,
+    records_committed,
+    bytes_committed,
+    records_rejected,
+    estimated_records,
+    estimated_bytes
+FROM stream_stats
+;
+COMMENT ON VIEW jobtrail.stream_stats IS 'One row for each stream of an attempt and reporter: its newest counters.'
+;
+CREATE OR REPLACE VIEW jobtrail.stream_statuses AS
+SELECT
+    job_id,
+    attempt_number,
+    nullif(stream_namespace, '') AS stream_namespace,
+    stream_name,
+    run_state,
+    transitioned_at,
+    incomplete_run_cause,
+    quota_reset_at,
+    event_id
+FROM stream_statuses
+;
+COMMENT ON VIEW jobtrail.stream_statuses IS 'The latest time that a stream of an attempt entered each run state.'
+;
+CREATE OR REPLACE VIEW jobtrail.job_events AS
+SELECT
+    job_id,
+    attempt_number,
+    event_type,
+    occurred_at,
+    event_id,
+    body::jsonb AS body,
+    received_at
+FROM job_events
+;
+COMMENT ON VIEW jobtrail.job_events IS 'The events of a job as they happened, but for stats, statuses and heartbeats.'
+;
+CREATE OR REPLACE VIEW jobtrail.anomalies AS
+SELECT
+    job_id,
+    nullif(attempt_number, -1) AS attempt_number,
+    kind,
+    detail
+FROM anomalies
+;
+COMMENT ON VIEW jobtrail.anomalies IS 'Contradictions between events; without an attempt number: of the job.'
+;
+CREATE OR REPLACE VIEW jobtrail.workspaces AS
+SELECT workspace_id, organization_id, is_default, name, registered_at
+FROM workspaces
+;
+COMMENT ON VIEW jobtrail.workspaces IS 'The newest facts about each workspace.'
+;
+CREATE OR REPLACE VIEW jobtrail.heartbeats AS
+SELECT dataplane_id, heard_at, dataplane_version
+FROM heartbeats
+;
+COMMENT ON VIEW jobtrail.heartbeats IS 'Signs of life of dataplanes.'
+;
