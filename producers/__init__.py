@@ -1,1 +1,1 @@
-
+"""In: from the caller to Kafka."""

@@ -1,0 +1,71 @@
+"""Which servers a client talks to: those of the settings, else those running under JOBTRAIL_HOME.
+
+An embedded server holds a lock on HOME/run/NAME.lock while it lives, and HOME/run/NAME.address says where
+it listens once it is ready. Clients only look; they start nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jobtrail.errors import SettingError
+from jobtrail.settings import Settings
+
+if sys.platform != "win32":
+    import fcntl
+
+KAFKA_SETTING: Final = "JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS"
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServers:
+    """The embedded servers of one home; None: that one does not run, or this account may not know."""
+
+    #: host:port of the broker.
+    kafka_bootstrap_servers: str | None
+    #: libpq address of Postgres, with its password.
+    database_url: str | None
+
+
+def running(home: Path) -> RunningServers | None:
+    """What runs and is ready under `home` now; None when nothing does. Takes well under a millisecond."""
+    kafka, postgres = address(home, "kafka"), address(home, "postgres")
+    return RunningServers(kafka, postgres) if kafka or postgres else None
+
+
+def address(home: Path, name: str) -> str | None:
+    """Where the embedded server `name` (kafka or postgres) of `home` listens, if it is alive and ready."""
+    run = home / "run"
+    try:
+        return (run / f"{name}.address").read_text() or None if _is_held(run / f"{name}.lock") else None
+    except OSError:  # never started, or not for this account to read
+        return None
+
+
+def _is_held(lock: Path) -> bool:
+    if sys.platform == "win32":  # embedded servers do not run there
+        return False
+    descriptor = os.open(lock, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def kafka_address(settings: Settings) -> str:
+    """host:port[,host:port] of Kafka. Raises SettingError where none is set and none runs."""
+    found = settings.kafka_bootstrap_servers or address(settings.home, "kafka")
+    if found is None:
+        raise SettingError(
+            KAFKA_SETTING,
+            f"not set, and no Kafka runs under {settings.home}",
+            "start one with `jobtrail up`, or set it to host:port of yours",
+        )
+    return found

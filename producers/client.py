@@ -1,0 +1,24 @@
+"""What every Kafka client of the producers shares."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+
+from jobtrail.settings import Settings
+
+log = logging.getLogger("jobtrail")
+
+
+def client_config(settings: Settings, address: str) -> dict[str, str | int]:
+    """Settings of librdkafka that every client has: where Kafka is, and what JOBTRAIL_KAFKA_* says.
+
+    The client's own log stays silent; its errors come through callbacks and are said in our words.
+    """
+    return {"client.id": "jobtrail", **settings.kafka_client, "bootstrap.servers": address, "log_level": 2}
+
+
+def worker_name(settings: Settings) -> str:
+    """JOBTRAIL_WORKER, else the host's name and the process id."""
+    return settings.worker or f"{socket.gethostname()}:{os.getpid()}"

@@ -1,0 +1,315 @@
+"""Events to Kafka: idempotent, acknowledged by all replicas, in the order of each key.
+
+`publish` hands an event to the client's queue and returns; a thread of its own takes in what became of it.
+While Kafka is away events wait in memory. When the queue is full the caller waits for room, up to a limit.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Final, NoReturn, Self
+from urllib.parse import quote
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from jobtrail import codec
+from jobtrail.errors import PublishError, SettingError, UsageError
+from jobtrail.events import REGISTRY_TYPES, Event
+from jobtrail.producers.client import client_config, log, worker_name
+from jobtrail.producers.receipt import Counts, Receipt
+from jobtrail.running import KAFKA_SETTING, kafka_address
+from jobtrail.settings import KAFKA_PREFIX, Settings
+
+#: Seconds between two looks for room in a full queue.
+_ROOM_PAUSE: Final = 0.005
+#: Longest that the thread sleeps in the client, in seconds; what arrives wakes it.
+_POLL_SECONDS: Final = 0.2
+#: Errors of the client which say that no broker can be used at all.
+_AWAY: Final = frozenset(
+    {KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001  # public names
+)
+
+
+class Publisher:
+    """Publishes events from any thread. Close it, or use it as a context manager; else the exit does it.
+
+    Belongs to the process that made it: after a fork, the child makes its own.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        """Raises SettingError when no Kafka is set or runs, or a client setting is wrong."""
+        self.settings = settings or Settings.from_env()
+        self.address = kafka_address(self.settings)
+        self._pid = os.getpid()
+        self._source = f"/jobtrail/{quote(worker_name(self.settings))}"
+        self._lock = threading.Lock()
+        self._accepted = self._delivered = self._failed = self._refused = self._reported = 0
+        #: Topic → code of the error that its deliveries end with at present.
+        self._failing: dict[str, int] = {}
+        #: Why no broker can be used at present, and whether that was said.
+        self._away: str | None = None
+        self._away_said = False
+        #: Since when the queue is full (monotonic seconds).
+        self._full_since: float | None = None
+        #: What was delivered when a wait for the rest was given up.
+        self._given_up_at: int | None = None
+        #: Whether the last offered event was not taken.
+        self._refusing = False
+        self._closed = threading.Event()
+        self._producer = self._connect()
+        self._poller = threading.Thread(target=self._poll, name="jobtrail-publisher", daemon=True)
+        self._poller.start()
+        _open.add(self)
+
+    def _connect(self) -> Producer:
+        config: dict[str, object] = {
+            "compression.type": "lz4",
+            **client_config(self.settings, self.address),
+            "acks": "all",
+            "enable.idempotence": True,
+            # Events wait for as long as Kafka is away; each wait for them has a limit of its own.
+            "message.timeout.ms": 0,
+            "error_cb": self._on_error,
+        }
+        try:
+            return Producer(config)
+        except KafkaException as error:
+            raise SettingError(
+                f"{KAFKA_PREFIX}*", f"the Kafka client refuses it: {error.args[0].str()}", "correct it"
+            ) from None
+
+    def publish(self, event: Event) -> None:
+        """Queues the event for Kafka and returns.
+
+        Waits only while the queue is full, until it has been full for settings.flush_timeout seconds; then
+        raises PublishError, and so at once from then on until there is room. Raises UsageError when closed.
+        """
+        self._produce(event, self._on_delivery)
+
+    def publish_all(self, events: Iterable[Event]) -> None:
+        """Publishes each event, in order. Raises as `publish` does, at the first that was not taken."""
+        for event in events:
+            self.publish(event)
+
+    def send(self, event: Event) -> Receipt:
+        """Publishes the event; the receipt says what became of it. Raises as `publish` does."""
+        receipt = Receipt()
+
+        def settle(error: KafkaError | None, message: Message) -> None:
+            self._on_delivery(error, message)
+            receipt.settle(error, message)
+
+        self._produce(event, settle)
+        return receipt
+
+    def offer(self, event: Event) -> Receipt | None:
+        """As `send`, but an event that is not taken is logged (once for all in a row), and None returned.
+
+        For reporters: work must not fail because tracking is away.
+        """
+        try:
+            receipt = self.send(event)
+        except PublishError as error:
+            if not self._refusing:
+                self._refusing = True
+                log.error("%s; what is refused from now on is counted only", error)  # no trace
+            return None
+        self._refusing = False
+        return receipt
+
+    def deliver(self, event: Event, timeout: float | None = None) -> Receipt:
+        """Publishes the event and waits until it is durable, at most `timeout` (default flush_timeout) s.
+
+        Raises PublishError when Kafka refused it, or did not confirm it in time: it then still waits, and may
+        become durable later.
+        """
+        timeout = self.settings.flush_timeout if timeout is None else timeout
+        receipt = self.send(event)
+        if not receipt.wait(timeout):
+            raise PublishError(f"{type(event).__name__}: {self._unconfirmed(timeout)}")
+        if receipt.error is not None:
+            raise PublishError(
+                f"{type(event).__name__} was refused by Kafka at {self.address}: {receipt.error}"
+            )
+        return receipt
+
+    def await_receipt(self, receipt: Receipt) -> bool:
+        """Waits for an answer up to flush_timeout, but not again after a wait in which nothing was delivered.
+
+        For the ends of jobs and of the process: together they wait for a broker that is away only once.
+        """
+        return self._patiently(receipt.wait)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Waits until all events are durable, at most `timeout` (default settings.flush_timeout) seconds.
+
+        Raises PublishError with the number of those that are not, or that were refused since the last flush.
+        """
+        timeout = self.settings.flush_timeout if timeout is None else timeout
+        self._own()
+        self._producer.flush(timeout)
+        with self._lock:
+            refused, self._reported = self._failed - self._reported, self._failed
+        if self.counts.waiting:
+            raise PublishError(self._unconfirmed(timeout))
+        if refused:
+            raise PublishError(
+                f"{refused:,} events were refused by Kafka at {self.address}; the log says why"
+            )
+
+    def close(self) -> None:
+        """Flushes for up to settings.flush_timeout seconds, logs how many events are lost, and ends."""
+        if self._closed.is_set() or os.getpid() != self._pid:
+            return
+        self._patiently(lambda timeout: self._producer.flush(timeout) == 0)
+        self._closed.set()
+        self._poller.join()
+        _open.discard(self)
+        if self.counts.waiting:
+            log.error("%s; they are lost", self._unconfirmed(self.settings.flush_timeout))
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more events: it was closed, or belongs to the parent of this process."""
+        return self._closed.is_set() or os.getpid() != self._pid
+
+    @property
+    def counts(self) -> Counts:
+        """What became of the events so far."""
+        with self._lock:
+            return Counts(self._accepted, self._delivered, self._failed, self._refused)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _own(self) -> None:
+        if os.getpid() != self._pid:
+            raise UsageError(f"this publisher belongs to process {self._pid}; after a fork, make a new one")
+        if self._closed.is_set():
+            raise UsageError("this publisher is closed; make a new one")
+
+    def _produce(self, event: Event, settle: Callable[[KafkaError | None, Message], None]) -> None:
+        self._own()
+        settings = self.settings
+        topic = settings.registry_topic if type(event) in REGISTRY_TYPES else settings.events_topic
+        headers: list[tuple[str, str | bytes | None]] = [  # CloudEvents 1.0, Kafka binding, binary mode
+            ("ce_specversion", "1.0"),
+            ("ce_id", event.event_id),
+            ("ce_type", f"jobtrail.{type(event).__name__}"),
+            ("ce_source", self._source),
+            ("content-type", "application/avro"),
+        ]
+        value = codec.encode(event)
+        while True:
+            try:
+                self._producer.produce(topic, value, event.key, on_delivery=settle, headers=headers)
+            except BufferError:
+                self._await_room(event)
+            except KafkaException as error:
+                self._refuse(f"{type(event).__name__} ({len(value):,} bytes): {error.args[0].str()}")
+            else:
+                break
+        self._full_since = None
+        with self._lock:
+            self._accepted += 1
+
+    def _await_room(self, event: Event) -> None:
+        now = time.monotonic()
+        self._full_since = self._full_since or now
+        if now - self._full_since > self.settings.flush_timeout:
+            self._refuse(
+                f"{type(event).__name__} was not taken: the queue has been full for "
+                f"{now - self._full_since:.0f} s ({KAFKA_PREFIX}QUEUE_BUFFERING_MAX_MESSAGES); "
+                + self._unconfirmed(self.settings.flush_timeout)
+            )
+        time.sleep(_ROOM_PAUSE)
+
+    def _refuse(self, why: str) -> NoReturn:
+        with self._lock:
+            self._refused += 1
+        raise PublishError(why)
+
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        topic = message.topic() or ""
+        with self._lock:
+            if error is None:
+                self._delivered += 1
+                self._failing.pop(topic, None)
+                self._away, self._away_said = None, False
+                return
+            self._failed += 1
+            known = self._failing.get(topic) == error.code()
+            self._failing[topic] = error.code()
+        if not known:
+            log.error("Kafka at %s refuses events for topic %s: %s", self.address, topic, error.str())
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() in _AWAY or error.fatal():
+            self._away = error.str()
+
+    def _poll(self) -> None:
+        while not self._closed.is_set():
+            self._producer.poll(_POLL_SECONDS)
+            if self._away and not self._away_said and (waiting := self.counts.waiting):
+                self._away_said = True
+                log.warning(
+                    "Kafka at %s does not answer (%s); it is set by %s; %s events wait in memory",
+                    self.address, self._away, KAFKA_SETTING, f"{waiting:,}",
+                )  # fmt: skip
+
+    def _patiently(self, wait: Callable[[float], bool]) -> bool:
+        before = self.counts
+        answered = wait(0 if self._given_up_at == before.delivered else self.settings.flush_timeout)
+        self._given_up_at = None if answered else self.counts.delivered
+        return answered
+
+    def _unconfirmed(self, timeout: float) -> str:
+        return (
+            f"{self.counts.waiting:,} events were not confirmed by Kafka at {self.address} "
+            f"({KAFKA_SETTING}) within {timeout:g} s"
+        )
+
+
+#: Those that the exit of the process closes.
+_open: Final[weakref.WeakSet[Publisher]] = weakref.WeakSet()
+_shared: Final[list[Publisher]] = []
+_sharing: Final = threading.Lock()
+
+
+def shared_publisher(settings: Settings | None = None) -> Publisher:
+    """This process's publisher for `settings` (default: the environment's). Raises as `Publisher` does."""
+    settings = settings or Settings.from_env()
+    with _sharing:
+        _shared[:] = [publisher for publisher in _shared if not publisher.closed]
+        for publisher in _shared:
+            if publisher.settings == settings:
+                return publisher
+        _shared.append(Publisher(settings))
+        return _shared[-1]
+
+
+_last_words: Final[list[Callable[[], None]]] = []
+
+
+def before_exit(say: Callable[[], None]) -> None:
+    """At the exit of the process, calls `say` before the publishers are closed."""
+    _last_words.append(say)
+
+
+@atexit.register
+def _close_all() -> None:
+    for say in _last_words:
+        say()
+    for publisher in list(_open):
+        publisher.close()
