@@ -32,6 +32,7 @@ from jobtrail.codec import WireSchema
 TAIL_SIZE: Final = 16
 SEAM: Final = "_seam"
 _VALUE: Final = "_value"
+_INDEX: Final = "_index_"
 _FLAG: Final = "_flag_"
 #: Numbers from here on take ten bytes, the last of which has bits to spare.
 DOUBTFUL_NUMBER: Final = 1 << 62
@@ -88,8 +89,8 @@ class BulkReader:
             if column.nullable:
                 if present:
                     # A null was read from a 0; all others must be 1, which the zigzag doubles.
-                    tags.append(place.alias(column.name))
-                    checks.append((_byte_at(column.name) == 2).sum() == present)
+                    tags.append(place.alias(_INDEX + column.name))
+                    checks.append((_byte_at(_INDEX + column.name) == 2).sum() == present)
                 place = place + 1
             if column.kind == "boolean" and present:
                 tags += [place.alias(_FLAG + column.name), frame[column.name].cast(pl.UInt8)]

@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import polars as pl
 
 from jobtrail import codec
 from jobtrail.codec import HEADER_SIZE, SchemaById, Schemas, WireSchema
 from jobtrail.consumers.bulk import BulkReader, DoubtError
-from jobtrail.consumers.records import DeadLetter, Records
+from jobtrail.consumers.records import Records
 from jobtrail.consumers.strict import read_strictly
 from jobtrail.errors import BadMessageError
 from jobtrail.events import Event
+from jobtrail.projections.letters import DeadLetter
 
 #: Messages in one block: with many more they leave the processor's cache, with fewer each call weighs.
 CHUNK: Final = 20_000
@@ -89,15 +90,17 @@ class Decoder:
         """The messages by schema: their rows and, with the header of a single-object encoding, values."""
         heads = pl.Series("head", records.values, dtype=pl.Binary).bin.head(HEADER_SIZE)
         groups = heads.to_frame().with_row_index("row").group_by("head").agg("row")
+        # Where a header is known, no value of its group is null.
+        values = cast("Sequence[bytes]", records.values)
         others: list[int] = []
         for head, series in groups.iter_rows():
             shape = self._shapes.get(head)
             if shape is None:
                 others += series
             elif len(series) == len(records):
-                yield shape, range(len(records)), records.values
+                yield shape, range(len(records)), values
             else:
-                yield shape, series, [records.values[row] for row in series]
+                yield shape, series, [values[row] for row in series]
         framed: dict[bytes, tuple[list[int], list[bytes]]] = {}
         for row in others:
             try:
@@ -108,8 +111,8 @@ class Decoder:
             group = framed.setdefault(value[:HEADER_SIZE], ([], []))
             group[0].append(row)
             group[1].append(value)
-        for head, (rows, values) in framed.items():
-            yield self._shapes[head], rows, values
+        for head, (rows, reframed) in framed.items():
+            yield self._shapes[head], rows, reframed
 
 
 def _meta(records: Records) -> pl.DataFrame:

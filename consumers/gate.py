@@ -13,10 +13,11 @@ from pydantic.fields import FieldInfo
 
 from jobtrail import codec, kinds
 from jobtrail.consumers.decode import KEY, ROW, Decoded
-from jobtrail.consumers.records import DeadLetter, Records
+from jobtrail.consumers.records import Records
 from jobtrail.errors import BadMessageError
 from jobtrail.events import Event
 from jobtrail.kinds import Kind
+from jobtrail.projections.letters import DeadLetter
 from jobtrail.schemas import field_kind, record_type
 
 

@@ -4,31 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Self
 
 from confluent_kafka import Message
 
 from jobtrail import kinds
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A message that cannot become an event, with why. A row of jobtrail.dead_letters."""
-
-    topic: str
-    topic_id: str
-    partition: int
-    offset: int
-    #: When the broker appended it.
-    broker_at: datetime
-    #: Key and value are untouched, framing and all.
-    key: bytes | None
-    value: bytes | None
-    #: Short, stable code.
-    reason: str
-    #: What was found, for a person.
-    detail: str
+from jobtrail.projections.letters import DeadLetter
 
 
 @dataclass(frozen=True, slots=True)
