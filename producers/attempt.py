@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Literal, Self, TypedDict, TypeVar, Unpack
 
@@ -28,9 +29,11 @@ from jobtrail.producers.cancellation import cancellation_watch
 from jobtrail.producers.client import log, worker_name
 from jobtrail.producers.facts import make
 from jobtrail.producers.failure_reason import FailureReason
-from jobtrail.producers.publisher import Publisher, shared_publisher
+from jobtrail.producers.publisher import Publisher
 from jobtrail.producers.pulse import pulse
 from jobtrail.producers.receipt import Receipt
+from jobtrail.producers.safe_text import safe_name
+from jobtrail.producers.shared import shared_publisher
 from jobtrail.producers.streams import StreamReporter
 from jobtrail.settings import Settings
 
@@ -81,6 +84,7 @@ class Attempt:
         self._publisher = publisher
         self._worker = started.worker
         self._owned = owned
+        self._about = {"job_id": self.job_id, "attempt_number": self.attempt_number}
         self._id = attempt_id(self.job_id, self.attempt_number)
         #: Held while something is published, so that nothing comes after the end.
         self._telling = threading.RLock()
@@ -117,13 +121,7 @@ class Attempt:
             self._require_running()
             key = (namespace or None, name, str(reporter))
             if key not in self._streams:
-                about = make(
-                    StreamEvent,
-                    job_id=self.job_id,
-                    attempt_number=self.attempt_number,
-                    stream_namespace=namespace or None,
-                    stream_name=name,
-                )
+                about = make(StreamEvent, **self._about, stream_namespace=namespace or None, stream_name=name)
                 self._streams[key] = StreamReporter(about, str(reporter), self._say)
             return self._streams[key]
 
@@ -148,11 +146,11 @@ class Attempt:
 
     def failure(self, reason: FailureReason) -> None:
         """Reports a failure that does not end the attempt: a stream's own, or one of several."""
-        self._say(reason.event(self.job_id, self.attempt_number))
+        self._say(reason.event(**self._about))
 
     def heartbeat(self) -> None:
         """Says that the attempt is alive. Happens by itself after settings.heartbeat_interval of silence."""
-        self._say(AttemptHeartbeat(job_id=self.job_id, attempt_number=self.attempt_number))
+        self._say(make(AttemptHeartbeat, **self._about))
 
     @property
     def cancelled(self) -> bool:
@@ -180,45 +178,27 @@ class Attempt:
 
     def succeed(self) -> None:
         """Ends the attempt as succeeded: all was done. Does nothing when it has ended."""
-        self._end(
-            "succeeded", lambda: [AttemptSucceeded(job_id=self.job_id, attempt_number=self.attempt_number)]
-        )
+        self._end("succeeded", partial(make, AttemptSucceeded, **self._about))
 
     def fail(self, *reasons: FailureReason) -> None:
         """Ends the attempt as failed, for `reasons`. Does nothing when it has ended."""
-        self._end(
-            "failed",
-            lambda: [
-                *(reason.event(self.job_id, self.attempt_number) for reason in reasons),
-                AttemptFailed(job_id=self.job_id, attempt_number=self.attempt_number),
-            ],
-        )
+        told = [reason.event(**self._about) for reason in reasons]
+        self._end("failed", partial(make, AttemptFailed, **self._about), told)
 
     def cancel(self, cancelled_by: str | None = None) -> None:
         """Ends the attempt as cancelled. Does nothing when it has ended.
 
         The whole job is cancelled when it is the caller's own or that was asked for, else this attempt alone.
         """
-        request = self._cancellation
+        request, whole_job = self._cancellation, self._owned
         if isinstance(request, CancelRequested):
-            cancelled_by = cancelled_by or request.requested_by
-        number = None if self._owned or isinstance(request, CancelRequested) else self.attempt_number
-        confirmed = isinstance(request, Cancelled)
-        self._end(
-            "cancelled",
-            lambda: (
-                []
-                if confirmed
-                else [
-                    make(
-                        Cancelled,
-                        job_id=self.job_id,
-                        attempt_number=number,
-                        cancelled_by=cancelled_by or self._worker,
-                    )
-                ]
-            ),
-        )
+            whole_job, cancelled_by = True, cancelled_by or request.requested_by
+        elif request is not None and (request.attempt_number is None or not whole_job):
+            self._end("cancelled", None)  # somebody has published it
+            return
+        number = None if whole_job else self.attempt_number
+        by = safe_name(cancelled_by) if cancelled_by else self._worker
+        self._end("cancelled", partial(Cancelled, job_id=self.job_id, attempt_number=number, cancelled_by=by))
 
     def close(self, error: BaseException | None = None) -> None:
         """Ends the attempt as its block does when it is left with `error`. Does nothing when it has ended."""
@@ -256,6 +236,9 @@ class Attempt:
 
     def beat(self) -> None:
         """For the pulse: publishes what has changed, or a heartbeat after silence."""
+        if self._publisher.closed:
+            pulse.remove(self)
+            return
         if self._publisher.counts.waiting > _BACKLOG:
             return
         with self._telling:
@@ -265,19 +248,21 @@ class Attempt:
             if time.monotonic() - self._told_at >= self._publisher.settings.heartbeat_interval:
                 self.heartbeat()
 
-    def _end(self, outcome: Outcome, events: Callable[[], list[Event]]) -> None:
+    def _end(self, outcome: Outcome, end: Callable[..., Event] | None, before: Sequence[Event] = ()) -> None:
         with self._telling:
             if self.outcome is not None:
                 return
-            for stream in self._streams.values():
-                stream.end(self._ended(outcome))
-            self._tell_stats()
-            for event in events():
-                self.last_receipt = self._tell(event) or self.last_receipt
             self.outcome = outcome
-        pulse.remove(self)
-        if self._watching:
-            cancellation_watch(self._publisher).remove(self)
+            pulse.remove(self)
+            if self._watching:
+                cancellation_watch(self._publisher).remove(self)
+            for stream in self._streams.values():
+                stream.end(self._ended())
+            self._tell_stats()
+            for event in before:
+                self._tell(event)
+            if end is not None:  # made last, so that nothing is younger
+                self.last_receipt = self._tell(end()) or self.last_receipt
 
     def _tell_stats(self) -> None:
         for stream in list(self._streams.values()):
@@ -295,10 +280,10 @@ class Attempt:
 
     def _require_running(self) -> None:
         if self.outcome is not None:
-            raise UsageError(self._ended(self.outcome))
+            raise UsageError(self._ended())
 
-    def _ended(self, outcome: Outcome) -> str:
-        return f"{self} has ended ({outcome}); start another to report more"
+    def _ended(self) -> str:
+        return f"{self} has ended ({self.outcome}); start another to report more"
 
     def __repr__(self) -> str:
         return f"attempt {self.attempt_number} of job {self.job_id}"

@@ -56,6 +56,8 @@ class CancellationWatch:
         #: Partition → the offset to be read next, and whether that is new to the consumer.
         self._positions: dict[int, int] = {}
         self._moved = False
+        #: Codes of errors that were said.
+        self._complaints: set[int] = set()
         self._thread: threading.Thread | None = None
 
     def add(self, attempt: Watched, partition: int, offset: int) -> None:
@@ -106,8 +108,11 @@ class CancellationWatch:
 
     def _look(self, message: Message) -> None:
         if (error := message.error()) is not None:
-            if error.fatal() or not error.retriable():
+            if error.fatal():
                 raise KafkaException(error)
+            if error.code() not in self._complaints:
+                self._complaints.add(error.code())
+                log.warning("watching %s for cancellations: %s", self._topic, error.str())
             return
         key, value = message.key(), message.value()
         with self._lock:

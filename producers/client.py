@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 
+from jobtrail.producers.safe_text import safe_name
 from jobtrail.settings import Settings
 
 log = logging.getLogger("jobtrail")
@@ -21,4 +22,4 @@ def client_config(settings: Settings, address: str) -> dict[str, str | int]:
 
 def worker_name(settings: Settings) -> str:
     """JOBTRAIL_WORKER, else the host's name and the process id."""
-    return settings.worker or f"{socket.gethostname()}:{os.getpid()}"
+    return safe_name(settings.worker or f"{socket.gethostname()}:{os.getpid()}")

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from jobtrail.events import Failure, FailureOrigin, FailureType, StreamDescriptor, utc_now
+from jobtrail.producers.facts import make
 from jobtrail.producers.safe_text import safe, safe_json, safe_name
 
 #: Characters kept of a message, a stack trace and the metadata; together they fit a Kafka message of 1 MB.
@@ -52,8 +53,9 @@ class FailureReason:
     occurred_at: datetime = field(default_factory=utc_now)
 
     def event(self, job_id: int, attempt_number: int) -> Failure:
-        """The event that says it of an attempt."""
-        return Failure(
+        """The event that says it of an attempt. Raises UsageError for facts that do not fit."""
+        return make(
+            Failure,
             occurred_at=self.occurred_at,
             job_id=job_id,
             attempt_number=attempt_number,

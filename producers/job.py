@@ -23,7 +23,8 @@ from jobtrail.producers import failures
 from jobtrail.producers.attempt import About, Attempt, start_event
 from jobtrail.producers.client import log, worker_name
 from jobtrail.producers.facts import make
-from jobtrail.producers.publisher import Publisher, shared_publisher
+from jobtrail.producers.publisher import Publisher
+from jobtrail.producers.shared import shared_publisher
 from jobtrail.settings import Settings
 
 

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from jobtrail import codec
-from jobtrail.errors import PublishError, SettingError, UsageError
+from jobtrail.errors import PublishError, ServerAwayError, SettingError, UsageError
 from jobtrail.events import REGISTRY_TYPES, Event
 from jobtrail.producers.client import client_config, log, worker_name
 from jobtrail.producers.receipt import Counts, Receipt
@@ -30,6 +30,8 @@ from jobtrail.settings import KAFKA_PREFIX, Settings
 _ROOM_PAUSE: Final = 0.005
 #: Longest that the thread sleeps in the client, in seconds; what arrives wakes it.
 _POLL_SECONDS: Final = 0.2
+#: Seconds that events wait for a broker which the client cannot reach before that is said.
+_STUCK_SECONDS: Final = 0.5
 #: Errors of the client which say that no broker can be used at all.
 _AWAY: Final = frozenset(
     {KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001  # public names
@@ -139,12 +141,13 @@ class Publisher:
             )
         return receipt
 
-    def await_receipt(self, receipt: Receipt) -> bool:
-        """Waits for an answer up to flush_timeout, but not again after a wait in which nothing was delivered.
+    def await_receipt(self, receipt: Receipt) -> None:
+        """Waits for an answer up to flush_timeout seconds; logs an error when it does not come.
 
-        For the ends of jobs and of the process: together they wait for a broker that is away only once.
+        For the ends of attempts, jobs and the process: they wait for a broker that is away only once.
         """
-        return self._patiently(receipt.wait)
+        if not self._patiently(receipt.wait) and not self._away_said:
+            log.error("%s; they go on waiting in memory", self._unconfirmed(self.settings.flush_timeout))
 
     def flush(self, timeout: float | None = None) -> None:
         """Waits until all events are durable, at most `timeout` (default settings.flush_timeout) seconds.
@@ -259,14 +262,17 @@ class Publisher:
             self._away = error.str()
 
     def _poll(self) -> None:
+        stuck_since = None
         while not self._closed.is_set():
             self._producer.poll(_POLL_SECONDS)
-            if self._away and not self._away_said and (waiting := self.counts.waiting):
+            if self._away is None or self._away_said or not self.counts.waiting:
+                stuck_since = None
+                continue
+            stuck_since = stuck_since or time.monotonic()
+            if time.monotonic() - stuck_since > _STUCK_SECONDS:
                 self._away_said = True
-                log.warning(
-                    "Kafka at %s does not answer (%s); it is set by %s; %s events wait in memory",
-                    self.address, self._away, KAFKA_SETTING, f"{waiting:,}",
-                )  # fmt: skip
+                away = ServerAwayError("Kafka", self.address, KAFKA_SETTING, self._away)
+                log.warning("%s; until it does, events wait in memory", away)
 
     def _patiently(self, wait: Callable[[float], bool]) -> bool:
         before = self.counts
@@ -283,22 +289,6 @@ class Publisher:
 
 #: Those that the exit of the process closes.
 _open: Final[weakref.WeakSet[Publisher]] = weakref.WeakSet()
-_shared: Final[list[Publisher]] = []
-_sharing: Final = threading.Lock()
-
-
-def shared_publisher(settings: Settings | None = None) -> Publisher:
-    """This process's publisher for `settings` (default: the environment's). Raises as `Publisher` does."""
-    settings = settings or Settings.from_env()
-    with _sharing:
-        _shared[:] = [publisher for publisher in _shared if not publisher.closed]
-        for publisher in _shared:
-            if publisher.settings == settings:
-                return publisher
-        _shared.append(Publisher(settings))
-        return _shared[-1]
-
-
 _last_words: Final[list[Callable[[], None]]] = []
 
 
