@@ -1,0 +1,123 @@
+"""Who may ask, and how much: ASGI middleware in front of everything."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from jobtrail.errors import UsageError
+
+TOKENS_VARIABLE: Final = "JOBTRAIL_API_TOKENS"
+#: Most bytes of a request's body.
+BODY_LIMIT: Final = 1_000_000
+#: Answered without a token: a probe has none.
+OPEN_PATHS: Final = frozenset({"/health", "/ready"})
+#: A short token can be guessed.
+SHORTEST_TOKEN: Final = 16
+
+
+def tokens_from(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """The bearer tokens of JOBTRAIL_API_TOKENS, separated by commas. Raises UsageError for a short one."""
+    text = (os.environ if environ is None else environ).get(TOKENS_VARIABLE, "")
+    tokens = tuple(token.strip() for token in text.split(",") if token.strip())
+    if any(len(token) < SHORTEST_TOKEN for token in tokens):
+        raise UsageError(
+            f"{TOKENS_VARIABLE}: a token has fewer than {SHORTEST_TOKEN} characters; take longer ones"
+        )
+    return tokens
+
+
+def check_listen(host: str, tokens: Sequence[str], *, insecure: bool) -> None:
+    """Raises UsageError where others could reach the server and need no token."""
+    if tokens or insecure or _is_loopback(host):
+        return
+    raise UsageError(
+        f"JOBTRAIL_API_HOST: {host} can be reached from elsewhere; set {TOKENS_VARIABLE} to tokens of "
+        f"{SHORTEST_TOKEN} or more characters, or say --insecure-listen if everybody there may read"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Tokens:
+    """Lets pass who shows one of the tokens; without tokens everybody."""
+
+    def __init__(self, app: ASGIApp, tokens: Sequence[str]) -> None:
+        self.app = app
+        self.tokens = [token.encode() for token in tokens]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection."""
+        if scope["type"] != "http" or not self.tokens or scope["path"] in OPEN_PATHS:
+            await self.app(scope, receive, send)
+            return
+        kind, _, shown = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
+        # All are compared, each in constant time, so that the time tells nothing.
+        known = [hmac.compare_digest(shown.strip(), token) for token in self.tokens]
+        if kind.lower() == b"bearer" and any(known):
+            await self.app(scope, receive, send)
+        else:
+            await answer(send, 401, "a bearer token is needed", (b"www-authenticate", b"Bearer"))
+
+
+class _TooLargeError(Exception):
+    pass
+
+
+class BodyLimit:
+    """Refuses a body of more than BODY_LIMIT bytes, whether its length was announced or not."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        if not announced.isdigit() or int(announced) > BODY_LIMIT:
+            await self._refuse(send)
+            return
+        seen, refused = 0, False
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > BODY_LIMIT:
+                raise _TooLargeError
+            return message
+
+        async def watched(message: Message) -> None:
+            # Whatever the application makes of the broken body, the answer is ours.
+            nonlocal refused
+            if seen <= BODY_LIMIT:
+                await send(message)
+            elif not refused:
+                refused = True
+                await self._refuse(send)
+
+        await self.app(scope, counted, watched)
+
+    async def _refuse(self, send: Send) -> None:
+        await answer(send, 413, f"the request is larger than {BODY_LIMIT:,} bytes")
+
+
+async def answer(send: Send, status: int, message: str, *headers: tuple[bytes, bytes]) -> None:
+    """A whole answer: {"message": …}."""
+    body = json.dumps({"message": message}).encode()
+    fixed = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
+    await send({"type": "http.response.body", "body": body})

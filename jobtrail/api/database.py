@@ -1,0 +1,85 @@
+"""Where readers find Postgres, and connections on which one answer comes from one snapshot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import psycopg
+from psycopg import IsolationLevel
+from psycopg.conninfo import conninfo_to_dict
+from psycopg.rows import dict_row
+
+from jobtrail.api.reads import Database
+from jobtrail.errors import EmbeddedError, JobtrailError, ServerAwayError
+from jobtrail.running import address
+from jobtrail.settings import Settings
+
+DATABASE_SETTING: Final = "JOBTRAIL_DATABASE_URL"
+#: Seconds to wait for Postgres to take a connection.
+CONNECT_TIMEOUT: Final = 5
+
+
+def database_url(settings: Settings) -> str:
+    """The Postgres of the settings, else the one that runs under the home. Raises EmbeddedError for none."""
+    found = settings.database_url or address(settings.home, "postgres")
+    if found is None:
+        raise EmbeddedError(
+            f"no Postgres runs under {settings.home}, and {DATABASE_SETTING} is not set; "
+            "start Jobtrail with `jobtrail up`, or set it to the address of yours"
+        )
+    return found
+
+
+def place(url: str) -> str:
+    """host:port/database of a libpq address, without user and password."""
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        return "(an address that cannot be read)"
+    host = parts.get("host") or parts.get("hostaddr") or "localhost"
+    return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
+
+
+def away(url: str, error: Exception) -> ServerAwayError:
+    """The error for people: where Postgres was looked for, and which setting says so; never a password."""
+    text = str(error).strip()
+    detail = text.splitlines()[-1].rpartition(": ")[2] if text else type(error).__name__
+    return ServerAwayError("Postgres", place(url), DATABASE_SETTING, detail)
+
+
+def configure(connection: Database) -> None:
+    """Makes each transaction of the connection one read-only snapshot."""
+    connection.isolation_level = IsolationLevel.REPEATABLE_READ
+    connection.read_only = True
+
+
+@contextmanager
+def reading(settings: Settings) -> Iterator[Database]:
+    """A connection for reading. Raises ServerAwayError, or JobtrailError where no migration ever ran."""
+    url = database_url(settings)
+    with translated(url):
+        connection = psycopg.connect(
+            url, connect_timeout=CONNECT_TIMEOUT, application_name="jobtrail", row_factory=dict_row
+        )
+        configure(connection)
+        with connection:
+            yield connection
+
+
+@contextmanager
+def translated(url: str) -> Iterator[None]:
+    """Psycopg's errors in the words of `jobtrail.errors`."""
+    try:
+        yield
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedColumn):
+        raise JobtrailError(
+            f"Postgres at {place(url)} lacks tables of this version; apply them with `jobtrail migrate`"
+        ) from None
+    except psycopg.OperationalError as error:
+        raise away(url, error) from error
+    except psycopg.ProgrammingError as error:
+        if "connection string" in str(error) or "conninfo" in str(error):
+            raise JobtrailError(f"{DATABASE_SETTING} is no address of Postgres") from None
+        raise

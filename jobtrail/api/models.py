@@ -1,0 +1,324 @@
+"""What the HTTP interface takes and gives: names, units and enums of Airbyte's config API.
+
+Integers are int64; `createdAt`, `updatedAt`, `startedAt` and `endedAt` are whole seconds since 1970 UTC, a
+failure's `timestamp` milliseconds. What is not known is absent. `attemptId` and `attemptNumber` are
+Jobtrail's own additions.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+from jobtrail.events import Name
+
+#: Most jobs in one answer of jobs/list, and its size where the caller names none.
+MAX_PAGE: Final = 1000
+DEFAULT_PAGE: Final = 200
+INT64_MAX: Final = 2**63 - 1
+
+
+def _seconds(value: object) -> object:
+    return int(value.timestamp()) if isinstance(value, datetime) else value
+
+
+def _integer(value: object) -> object:
+    """Sums are numeric in SQL; they leave as integers."""
+    return None if value is None else int(value)  # type: ignore[call-overload]  # a Decimal or an int
+
+
+EpochSeconds = Annotated[int, BeforeValidator(_seconds), Field(json_schema_extra={"format": "int64"})]
+Count = Annotated[int | None, BeforeValidator(_integer), Field(json_schema_extra={"format": "int64"})]
+Old = Annotated[Count, Field(deprecated=True)]
+
+
+class Model(BaseModel):
+    """Camel case outside, snake case inside; unknown fields of a request are passed over, as Airbyte does."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+
+class JobStatus(StrEnum):
+    """State of a job. `queued` is known to filters; no event of Jobtrail leads to it."""
+
+    PENDING = "pending"
+    QUEUED = "queued"
+    RUNNING = "running"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+    SUCCEEDED = "succeeded"
+    CANCELLED = "cancelled"
+
+
+class AttemptStatus(StrEnum):
+    """State of an attempt; a cancelled one is failed, with a failure of type manual_cancellation."""
+
+    RUNNING = "running"
+    FAILED = "failed"
+    SUCCEEDED = "succeeded"
+
+
+class StreamDescriptor(Model):
+    """A stream's identity."""
+
+    name: str
+    namespace: str | None = None
+
+
+class JobAggregatedStats(Model):
+    """Totals of a job over its attempts. Absent: not known.
+
+    Of an incremental stream all attempts count; of a full refresh its last one and those before it that each
+    next one resumed.
+    """
+
+    records_emitted: Count = None
+    bytes_emitted: Count = Field(
+        None, description="UTF-8 length of the records' data, as the source gave it."
+    )
+    state_messages_emitted: Count = None
+    records_committed: Count = Field(None, description="Records that the destination confirmed.")
+    bytes_committed: Count = None
+    records_rejected: Count = None
+
+
+class StreamAggregatedStats(Model):
+    """The same for one stream."""
+
+    stream_name: str
+    stream_namespace: str | None = None
+    records_emitted: Count = None
+    bytes_emitted: Count = None
+    records_committed: Count = None
+    bytes_committed: Count = None
+    records_rejected: Count = None
+    was_backfilled: bool | None = None
+    was_resumed: bool | None = None
+
+
+class AttemptStats(Model):
+    """Counters of an attempt or of one of its streams. Absent: not known."""
+
+    records_emitted: Count = None
+    bytes_emitted: Count = None
+    state_messages_emitted: Count = None
+    bytes_committed: Count = None
+    records_committed: Count = None
+    records_rejected: Count = None
+    estimated_records: Count = None
+    estimated_bytes: Count = None
+
+
+class AttemptStreamStats(Model):
+    """Counters of one stream of an attempt."""
+
+    stream_name: str
+    stream_namespace: str | None = None
+    stats: AttemptStats
+
+
+class FailureReason(Model):
+    """Why something failed. `failureOrigin` says whose fault it is; it is absent for a cancellation."""
+
+    timestamp: int = Field(description="Milliseconds since 1970 UTC.", json_schema_extra={"format": "int64"})
+    failure_origin: str | None = Field(
+        None,
+        description="source, destination, replication, persistence, airbyte_platform, normalization, dbt or "
+        "unknown.",
+    )
+    failure_type: str | None = Field(
+        None,
+        description="config_error, system_error, manual_cancellation, refresh_schema, heartbeat_timeout, "
+        "destination_timeout or transient_error.",
+    )
+    internal_message: str | None = Field(None, description="For operators.")
+    external_message: str | None = Field(None, description="For users.")
+    stacktrace: str | None = None
+    retryable: bool | None = Field(None, description="Whether another attempt may help; absent: not known.")
+    from_trace_message: bool | None = Field(None, description="The connector itself reported it.")
+    stream_descriptor: StreamDescriptor | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class AttemptFailureSummary(Model):
+    """All failures of an attempt, by their timestamps."""
+
+    failures: list[FailureReason]
+    partial_success: bool | None = Field(
+        None, description="Whether records were committed before the attempt failed; absent: not known."
+    )
+
+
+class AttemptRead(Model):
+    """One attempt of a job."""
+
+    id: int = Field(description="The attempt's number within the job, as Airbyte has it.")
+    attempt_id: str = Field(description="Unique over all jobs; a decimal number, as text.")
+    attempt_number: int = Field(description="From 0 within the job.")
+    status: AttemptStatus
+    created_at: EpochSeconds
+    updated_at: EpochSeconds
+    ended_at: EpochSeconds | None = None
+    bytes_synced: Old = Field(None, description="Committed bytes, else emitted ones. Use totalStats.")
+    records_synced: Old = Field(None, description="Committed records, else emitted ones. Use totalStats.")
+    total_stats: AttemptStats | None = None
+    stream_stats: list[AttemptStreamStats] = Field(default_factory=list)
+    failure_summary: AttemptFailureSummary | None = None
+
+
+class ResetConfig(Model):
+    """What a reset or clear is to clear."""
+
+    streams_to_reset: list[StreamDescriptor]
+
+
+class RefreshConfig(Model):
+    """What a refresh is to read anew."""
+
+    streams_to_refresh: list[StreamDescriptor]
+
+
+class JobRead(Model):
+    """A job."""
+
+    id: int = Field(json_schema_extra={"format": "int64"})
+    config_type: str = Field(
+        description="check_connection_source, check_connection_destination, discover_schema, get_spec, sync, "
+        "reset_connection, refresh or clear; sync where the job's creation was never heard of."
+    )
+    config_id: str = Field(description="The connection for sync, reset_connection, refresh and clear.")
+    enabled_streams: list[StreamDescriptor] | None = None
+    created_at: EpochSeconds
+    updated_at: EpochSeconds
+    started_at: EpochSeconds | None = None
+    status: JobStatus
+    reset_config: ResetConfig | None = None
+    refresh_config: RefreshConfig | None = None
+    aggregated_stats: JobAggregatedStats | None = None
+    stream_aggregated_stats: list[StreamAggregatedStats] | None = None
+
+
+class LogRead(Model):
+    """Lines that the connectors wrote, oldest first; in the middle a line in brackets says what was cut."""
+
+    log_lines: list[str]
+
+
+class AttemptInfoRead(Model):
+    """An attempt with its log."""
+
+    attempt: AttemptRead
+    log_type: Literal["formatted"] = "formatted"
+    logs: LogRead
+
+
+class JobInfoRead(Model):
+    """A job with all its attempts."""
+
+    job: JobRead
+    attempts: list[AttemptInfoRead]
+
+
+class JobInfoLightRead(Model):
+    """A job alone: under 1 KB, whatever its attempts and logs weigh."""
+
+    job: JobRead
+
+
+class JobWithAttemptsRead(Model):
+    """A job with its attempts, without logs."""
+
+    job: JobRead
+    attempts: list[AttemptRead]
+
+
+class JobReadList(Model):
+    """A page of jobs, and how many match in all."""
+
+    jobs: list[JobWithAttemptsRead]
+    total_job_count: int = Field(json_schema_extra={"format": "int64"})
+
+
+class JobIdRequestBody(Model):
+    """Names a job."""
+
+    id: int = Field(ge=0, le=INT64_MAX, examples=[42], json_schema_extra={"format": "int64"})
+
+
+class Pagination(Model):
+    """Which part of a list."""
+
+    page_size: int = Field(DEFAULT_PAGE, ge=1, le=MAX_PAGE)
+    row_offset: int = Field(0, ge=0, le=INT64_MAX)
+
+
+class JobListRequestBody(Model):
+    """Which jobs, in which order. Filters are combined; an instant needs its offset from UTC."""
+
+    config_types: list[Name] = Field(min_length=1, max_length=100, examples=[["sync", "reset_connection"]])
+    config_id: Name | None = Field(None, description="The connection, for jobs that have one.")
+    including_job_id: int | None = Field(
+        None,
+        ge=0,
+        le=INT64_MAX,
+        description="From the first page to the one that has this job; rowOffset is then not used. "
+        "No jobs where it does not match the other filters.",
+    )
+    pagination: Pagination = Field(default_factory=Pagination)
+    statuses: list[JobStatus] | None = None
+    created_at_start: AwareDatetime | None = None
+    created_at_end: AwareDatetime | None = None
+    updated_at_start: AwareDatetime | None = None
+    updated_at_end: AwareDatetime | None = None
+    order_by_field: Literal["createdAt", "updatedAt"] = "createdAt"
+    order_by_method: Literal["ASC", "DESC"] = "DESC"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nulls_are_absent(cls, value: Any) -> Any:
+        """Generated clients send null for what is not set."""
+        return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+
+
+class Problem(Model):
+    """Why a request was not answered."""
+
+    message: str
+    id: int | None = Field(None, description="The job that does not exist.")
+
+
+class FieldProblem(Model):
+    """What is wrong with one field."""
+
+    property_path: str
+    message: str
+
+
+class InvalidInput(Model):
+    """Which fields of a request do not fit."""
+
+    message: str
+    validation_errors: list[FieldProblem]
+
+
+class Health(Model):
+    """The process is alive."""
+
+    available: bool = True
+
+
+class Readiness(Model):
+    """Whether answers are up to date."""
+
+    ready: bool
+    reasons: list[str] = Field(default_factory=list, description="Why it is not ready.")
+    behind: int | None = Field(None, description="Messages of the event log that are not folded yet.")
+
+    @classmethod
+    def not_ready(cls, *reasons: str, behind: int | None = None) -> Self:
+        """An answer with reasons."""
+        return cls(ready=False, reasons=list(reasons), behind=behind)

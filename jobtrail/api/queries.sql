@@ -1,0 +1,166 @@
+-- What readers ask of the views, for HTTP and the command line alike. Each query has a name of its own; values are
+-- always bound. Instants leave as timestamptz, sums as numeric or bigint.
+
+-- name: job
+-- One job.
+SELECT
+    job_id, coalesce(status, 'pending') AS status, coalesce(config_type, 'sync') AS config_type,
+    coalesce(config_id, '') AS config_id, connection_id, workspace_id, created_at, started_at, ended_at, updated_at,
+    cancel_requested_at, cancel_requested_by, cancelled_by,
+    streams, streams_to_reset, streams_to_refresh
+FROM jobtrail.jobs
+WHERE job_id = %(job_id)s
+;
+-- name: jobs_page
+-- The jobs that match, a page of them. The order is one of queries.ORDERS.
+SELECT
+    job_id, coalesce(status, 'pending') AS status, coalesce(config_type, 'sync') AS config_type,
+    coalesce(config_id, '') AS config_id, connection_id, workspace_id, created_at, started_at, ended_at, updated_at,
+    cancel_requested_at, cancel_requested_by, cancelled_by,
+    streams, streams_to_reset, streams_to_refresh
+FROM jobtrail.jobs
+WHERE {filters}
+ORDER BY {order}
+LIMIT %(limit)s OFFSET %(offset)s
+;
+-- name: jobs_count
+-- How many jobs match, exactly.
+SELECT count(*) AS jobs FROM jobtrail.jobs WHERE {filters}
+;
+-- name: job_place
+-- At which place, from 1, a job stands among those that match; no row where it does not match.
+SELECT place
+FROM (
+    SELECT job_id, row_number() OVER (ORDER BY {order}) AS place FROM jobtrail.jobs WHERE {filters}
+) matching
+WHERE job_id = %(including_job_id)s
+;
+-- name: filters
+-- Part of the queries above: what is null does not filter.
+(%(config_types)s::text[] IS NULL OR coalesce(config_type, 'sync') = ANY (%(config_types)s::text[]))
+AND (%(config_id)s::text IS NULL OR config_id = %(config_id)s::text)
+AND (%(connection_id)s::text IS NULL OR connection_id = %(connection_id)s::text)
+AND (%(statuses)s::text[] IS NULL OR coalesce(status, 'pending') = ANY (%(statuses)s::text[]))
+AND (%(created_from)s::timestamptz IS NULL OR created_at >= %(created_from)s::timestamptz)
+AND (%(created_to)s::timestamptz IS NULL OR created_at <= %(created_to)s::timestamptz)
+AND (%(updated_from)s::timestamptz IS NULL OR updated_at >= %(updated_from)s::timestamptz)
+AND (%(updated_to)s::timestamptz IS NULL OR updated_at <= %(updated_to)s::timestamptz)
+;
+-- name: attempts
+-- All attempts of some jobs, with their totals, by number.
+SELECT
+    a.job_id, a.attempt_id, a.attempt_number, coalesce(a.status, 'running') AS status, a.created_at, a.started_at,
+    a.ended_at, a.updated_at, a.worker, a.dataplane, a.source_image, a.source_version, a.destination_image,
+    a.destination_version, a.failure_summary,
+    t.job_id IS NOT NULL AS has_totals,
+    t.records_emitted, t.bytes_emitted, t.state_messages_emitted, t.records_committed, t.bytes_committed,
+    t.records_rejected, t.estimated_records, t.estimated_bytes
+FROM jobtrail.attempts a
+LEFT JOIN jobtrail.attempt_totals t USING (job_id, attempt_number)
+WHERE a.job_id = ANY (%(job_ids)s::bigint[])
+ORDER BY a.job_id, a.attempt_number
+;
+-- name: streams
+-- The counters of every stream of every attempt of some jobs.
+SELECT
+    job_id, attempt_number, stream_namespace, stream_name,
+    records_emitted, bytes_emitted, state_messages_emitted, records_committed, bytes_committed,
+    records_rejected, estimated_records, estimated_bytes
+FROM jobtrail.stream_totals
+WHERE job_id = ANY (%(job_ids)s::bigint[])
+ORDER BY job_id, attempt_number, stream_namespace NULLS FIRST, stream_name
+;
+-- name: totals
+-- Totals over the attempts of some jobs: a row with a stream_name for each stream, where %(by_stream)s, and one
+-- without for the job. An incremental stream counts with all its attempts; a full refresh with its last one and,
+-- going back, with those that each next one resumed (StreamMetadata.was_resumed). A stream whose sync mode
+-- JobCreated does not say counts with all its attempts.
+WITH modes AS (
+    SELECT DISTINCT ON (j.job_id, stream_namespace, stream_name)
+        j.job_id,
+        nullif(s.stream ->> 'namespace', '') AS stream_namespace,
+        s.stream ->> 'name' AS stream_name,
+        s.stream ->> 'sync_mode' = 'full_refresh' AS full_refresh
+    FROM jobtrail.jobs j
+    CROSS JOIN LATERAL jsonb_array_elements(j.streams) AS s (stream)
+    WHERE j.job_id = ANY (%(job_ids)s::bigint[])
+    ORDER BY j.job_id, stream_namespace, stream_name, full_refresh
+),
+metadata AS (
+    SELECT DISTINCT ON (job_id, attempt_number, stream_namespace, stream_name)
+        job_id,
+        attempt_number,
+        nullif(body ->> 'stream_namespace', '') AS stream_namespace,
+        body ->> 'stream_name' AS stream_name,
+        (body ->> 'was_resumed')::boolean AS was_resumed,
+        (body ->> 'was_backfilled')::boolean AS was_backfilled
+    FROM jobtrail.job_events
+    WHERE job_id = ANY (%(job_ids)s::bigint[]) AND event_type = 'StreamMetadata'
+    ORDER BY job_id, attempt_number, stream_namespace, stream_name, occurred_at DESC, event_id DESC
+),
+counted AS (
+    SELECT
+        t.*,
+        d.was_resumed,
+        d.was_backfilled,
+        NOT coalesce(m.full_refresh, false) OR coalesce(
+            bool_and(coalesce(d.was_resumed, false)) OVER (
+                PARTITION BY t.job_id, t.stream_namespace, t.stream_name
+                ORDER BY t.attempt_number DESC
+                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+            ),
+            true
+        ) AS counts
+    FROM jobtrail.stream_totals t
+    LEFT JOIN modes m
+        ON m.job_id = t.job_id
+        AND m.stream_name = t.stream_name
+        AND m.stream_namespace IS NOT DISTINCT FROM t.stream_namespace
+    LEFT JOIN metadata d
+        ON d.job_id = t.job_id
+        AND d.attempt_number = t.attempt_number
+        AND d.stream_name = t.stream_name
+        AND d.stream_namespace IS NOT DISTINCT FROM t.stream_namespace
+    WHERE t.job_id = ANY (%(job_ids)s::bigint[])
+)
+SELECT
+    job_id,
+    stream_namespace,
+    stream_name,
+    sum(records_emitted) AS records_emitted,
+    sum(bytes_emitted) AS bytes_emitted,
+    sum(state_messages_emitted) AS state_messages_emitted,
+    sum(records_committed) AS records_committed,
+    sum(bytes_committed) AS bytes_committed,
+    sum(records_rejected) AS records_rejected,
+    bool_or(was_resumed) AS was_resumed,
+    bool_or(was_backfilled) AS was_backfilled
+FROM counted
+WHERE counts
+GROUP BY GROUPING SETS ((job_id), (job_id, stream_namespace, stream_name))
+HAVING %(by_stream)s::boolean OR grouping(stream_name) = 1
+ORDER BY job_id, stream_namespace NULLS FIRST, stream_name NULLS FIRST
+;
+-- name: anomalies
+-- Contradictions, of one job or of all, the newest jobs first.
+SELECT job_id, attempt_number, kind, detail
+FROM jobtrail.anomalies
+WHERE %(job_id)s::bigint IS NULL OR job_id = %(job_id)s::bigint
+ORDER BY job_id DESC, attempt_number NULLS FIRST, kind
+LIMIT %(limit)s
+;
+-- name: stream_states
+-- What every stream of a job did last, by attempt.
+SELECT DISTINCT ON (attempt_number, stream_namespace, stream_name)
+    attempt_number, stream_namespace, stream_name, run_state, incomplete_run_cause
+FROM jobtrail.stream_statuses
+WHERE job_id = %(job_id)s::bigint
+ORDER BY attempt_number, stream_namespace, stream_name, transitioned_at DESC, event_id DESC
+;
+-- name: checkpoints
+-- How far the live generation has folded a topic: partition, next offset.
+SELECT log_partition, next_offset
+FROM jobtrail.checkpoints
+JOIN jobtrail.current_generation USING (generation)
+WHERE projection_set = 'core' AND topic_id = %(topic_id)s
+;

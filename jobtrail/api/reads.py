@@ -1,0 +1,223 @@
+"""Rows of the views into answers, for HTTP and the command line.
+
+Each function runs in the caller's transaction. For an answer whose parts agree, that transaction is
+REPEATABLE READ (`jobtrail.api.database`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from psycopg import Connection
+from pydantic import BaseModel
+
+from jobtrail.api.models import (
+    MAX_PAGE,
+    AttemptFailureSummary,
+    AttemptInfoRead,
+    AttemptRead,
+    AttemptStats,
+    AttemptStreamStats,
+    JobAggregatedStats,
+    JobInfoLightRead,
+    JobInfoRead,
+    JobListRequestBody,
+    JobRead,
+    JobReadList,
+    JobWithAttemptsRead,
+    LogRead,
+    RefreshConfig,
+    ResetConfig,
+    StreamAggregatedStats,
+    StreamDescriptor,
+)
+from jobtrail.api.queries import job_query, query
+from jobtrail.errors import NotFoundError
+from jobtrail.producers.logs import read_log
+
+M = TypeVar("M", bound=BaseModel)
+Row = dict[str, Any]
+Database = Connection[Row]
+#: Most rows of one list, however many pages lie before the job that it is to include.
+MAX_ROWS: Final = 10 * MAX_PAGE
+
+
+class JobNotFoundError(NotFoundError):
+    """There is no such job: carries its id."""
+
+    def __init__(self, job_id: int) -> None:
+        super().__init__(f"there is no job {job_id}")
+        self.job_id = job_id
+
+
+def job_info(database: Database, job_id: int, home: Path | None) -> JobInfoRead:
+    """A job with its attempts and, where `home` is given, their logs. Raises JobNotFoundError."""
+    row = job_row(database, job_id)
+    attempts = attempts_of(database, [job_id])[job_id]
+    return JobInfoRead(
+        job=full_jobs(database, [row])[0],
+        attempts=[
+            AttemptInfoRead(
+                attempt=attempt,
+                logs=LogRead(log_lines=read_log(home, job_id, attempt.attempt_number) if home else []),
+            )
+            for attempt in attempts
+        ],
+    )
+
+
+def job_light(database: Database, job_id: int) -> JobInfoLightRead:
+    """A job alone, with its totals. Raises JobNotFoundError."""
+    row = job_row(database, job_id)
+    totals = database.execute(query("totals"), {"job_ids": [job_id], "by_stream": False}).fetchall()
+    job = _job(row, totals)
+    job.enabled_streams = job.refresh_config = job.stream_aggregated_stats = None
+    return JobInfoLightRead(job=job)
+
+
+def job_row(database: Database, job_id: int) -> Row:
+    """The job's row. Raises JobNotFoundError, naming the id."""
+    row = database.execute(query("job"), {"job_id": job_id}).fetchone()
+    if row is None:
+        raise JobNotFoundError(job_id)
+    return row
+
+
+def job_list(database: Database, request: JobListRequestBody) -> JobReadList:
+    """The jobs that match, with their attempts, and how many match in all."""
+    found = filters(
+        config_types=request.config_types,
+        config_id=request.config_id,
+        statuses=request.statuses,
+        created_from=request.created_at_start,
+        created_to=request.created_at_end,
+        updated_from=request.updated_at_start,
+        updated_to=request.updated_at_end,
+    )
+    order = (request.order_by_field, request.order_by_method)
+    limit, offset = request.pagination.page_size, request.pagination.row_offset
+    if request.including_job_id is not None:
+        place = database.execute(
+            job_query("job_place", order), {**found, "including_job_id": request.including_job_id}
+        ).fetchone()
+        end = -(-place["place"] // limit) * limit if place else 0
+        limit = min(end, MAX_ROWS)
+        offset = end - limit
+    rows = jobs_page(database, found, order, limit, offset)
+    ids = [row["job_id"] for row in rows]
+    attempts = attempts_of(database, ids)
+    return JobReadList(
+        jobs=[JobWithAttemptsRead(job=job, attempts=attempts[job.id]) for job in full_jobs(database, rows)],
+        total_job_count=jobs_count(database, found),
+    )
+
+
+def filters(**values: Any) -> dict[str, Any]:
+    """What the queries on jobs filter by; what is not given does not filter."""
+    names = ("config_types", "config_id", "connection_id", "statuses")
+    bounds = ("created_from", "created_to", "updated_from", "updated_to")
+    return {**dict.fromkeys((*names, *bounds)), **values}
+
+
+def jobs_page(
+    database: Database, found: dict[str, Any], order: tuple[str, str], limit: int, offset: int
+) -> list[Row]:
+    """Rows of a part of the jobs that match."""
+    return database.execute(
+        job_query("jobs_page", order), {**found, "limit": limit, "offset": offset}
+    ).fetchall()
+
+
+def jobs_count(database: Database, found: dict[str, Any]) -> int:
+    """How many jobs match, exactly."""
+    row = database.execute(job_query("jobs_count"), found).fetchone()
+    return int(row["jobs"]) if row else 0
+
+
+def full_jobs(database: Database, rows: Sequence[Row]) -> list[JobRead]:
+    """Jobs with their totals, per stream too."""
+    ids = [row["job_id"] for row in rows]
+    totals = defaultdict(list)
+    if ids:
+        for total in database.execute(query("totals"), {"job_ids": ids, "by_stream": True}):
+            totals[total["job_id"]].append(total)
+    return [_job(row, totals[row["job_id"]]) for row in rows]
+
+
+def attempts_of(database: Database, job_ids: Sequence[int]) -> dict[int, list[AttemptRead]]:
+    """Job id → its attempts by number, with the counters of their streams."""
+    attempts: dict[int, list[AttemptRead]] = {job_id: [] for job_id in job_ids}
+    if not job_ids:
+        return attempts
+    of = {"job_ids": list(job_ids)}
+    streams = defaultdict(list)
+    for row in database.execute(query("streams"), of):
+        streams[row["job_id"], row["attempt_number"]].append(
+            AttemptStreamStats(
+                stream_name=row["stream_name"],
+                stream_namespace=row["stream_namespace"],
+                stats=_known(AttemptStats, row),
+            )
+        )
+    for row in database.execute(query("attempts"), of):
+        attempts[row["job_id"]].append(_attempt(row, streams[row["job_id"], row["attempt_number"]]))
+    return attempts
+
+
+def _known(model: type[M], row: Row) -> M:
+    """A model from the columns of its names."""
+    return model(**{name: row[name] for name in model.model_fields if name in row})
+
+
+def _attempt(row: Row, streams: list[AttemptStreamStats]) -> AttemptRead:
+    totals = _known(AttemptStats, row) if row["has_totals"] else None
+    summary = row["failure_summary"]
+    return AttemptRead(
+        id=row["attempt_number"],
+        attempt_id=str(row["attempt_id"]),
+        attempt_number=row["attempt_number"],
+        status=row["status"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        ended_at=row["ended_at"],
+        bytes_synced=_either(totals, "bytes_committed", "bytes_emitted"),
+        records_synced=_either(totals, "records_committed", "records_emitted"),
+        total_stats=totals,
+        stream_stats=streams,
+        failure_summary=AttemptFailureSummary.model_validate(summary) if summary else None,
+    )
+
+
+def _either(totals: AttemptStats | None, name: str, otherwise: str) -> int | None:
+    value: int | None = getattr(totals, name, None)
+    return value if value is not None else getattr(totals, otherwise, None)
+
+
+def _job(row: Row, totals: Sequence[Row]) -> JobRead:
+    of_job = [total for total in totals if total["stream_name"] is None]
+    of_streams = [total for total in totals if total["stream_name"] is not None]
+    to_reset, to_refresh = _streams(row["streams_to_reset"]), _streams(row["streams_to_refresh"])
+    return JobRead(
+        id=row["job_id"],
+        config_type=row["config_type"],
+        config_id=row["config_id"],
+        enabled_streams=_streams(row["streams"]) or None,
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+        started_at=row["started_at"],
+        status=row["status"],
+        reset_config=ResetConfig(streams_to_reset=to_reset) if to_reset else None,
+        refresh_config=RefreshConfig(streams_to_refresh=to_refresh) if to_refresh else None,
+        aggregated_stats=_known(JobAggregatedStats, of_job[0]) if of_job else None,
+        stream_aggregated_stats=[_known(StreamAggregatedStats, total) for total in of_streams],
+    )
+
+
+def _streams(descriptors: Iterable[Row]) -> list[StreamDescriptor]:
+    return [
+        StreamDescriptor(name=stream["name"], namespace=stream.get("namespace") or None)
+        for stream in descriptors
+    ]
