@@ -1,0 +1,81 @@
+"""`jobtrail jobs cancel`: a request to whoever runs the job, or the decision itself where nobody does."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from argparse import Namespace
+
+from jobtrail.api import reads
+from jobtrail.api.database import reading
+from jobtrail.api.models import AttemptStatus, JobStatus
+from jobtrail.api.reads import Database
+from jobtrail.cli.jobs import dump
+from jobtrail.cli.terminal import as_json, clock, line
+from jobtrail.cli.watch import ENDED
+from jobtrail.errors import JobtrailError
+from jobtrail.events import Cancelled, CancelRequested
+from jobtrail.producers.publisher import Publisher
+from jobtrail.producers.safe_text import safe_name
+from jobtrail.settings import Settings
+
+
+def cancel(settings: Settings, options: Namespace) -> int:
+    """Cancels the job, or raises JobtrailError saying why it is not cancelled."""
+    who = safe_name(options.by or _account())
+    with reading(settings) as database:
+        with database.transaction():
+            row = reads.job_row(database, options.id)
+            attempts = reads.attempts_of(database, [options.id])[options.id]
+        if row["status"] in ENDED:
+            raise JobtrailError(
+                f"job {options.id} is already over: {row['status']} since {clock(row['ended_at'])}; nothing was done"
+            )
+        running = [attempt for attempt in attempts if attempt.status == AttemptStatus.RUNNING]
+        with Publisher(settings) as publisher:
+            if running:
+                publisher.deliver(CancelRequested(job_id=options.id, requested_by=who))
+            else:
+                publisher.deliver(Cancelled(job_id=options.id, cancelled_by=who))
+        if running and not options.json:
+            number = running[-1].attempt_number
+            line(
+                f"asked whoever runs attempt {number} of job {options.id} to cancel; waiting for the confirmation"
+            )
+        status = _await_end(database, options.id, options.wait)
+        if options.json:
+            with database.transaction():
+                as_json(dump(reads.job_light(database, options.id)))
+    if status == JobStatus.CANCELLED:
+        if not options.json:
+            line(f"job {options.id} is cancelled", style="magenta")
+        return 0
+    if status in ENDED:
+        raise JobtrailError(f"job {options.id} {status} before it could be cancelled")
+    if running:
+        raise JobtrailError(
+            f"nobody confirmed within {options.wait:g} s that job {options.id} is cancelled; the request stands. "
+            f"See `jobtrail jobs show {options.id}`; --wait waits longer"
+        )
+    raise JobtrailError(
+        f"job {options.id} is cancelled in the event log, but the read models did not show it within "
+        f"{options.wait:g} s; see `jobtrail doctor`"
+    )
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # no such account, as in some containers
+        return "jobtrail jobs cancel"
+
+
+def _await_end(database: Database, job_id: int, limit: float) -> JobStatus:
+    """The job's status once it has ended, or after `limit` seconds."""
+    until = time.monotonic() + limit
+    while True:
+        with database.transaction():
+            status = JobStatus(reads.job_row(database, job_id)["status"])
+        if status in ENDED or time.monotonic() >= until:
+            return status
+        time.sleep(0.1)

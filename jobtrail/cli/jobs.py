@@ -1,0 +1,192 @@
+"""`jobtrail jobs`: list, show, watch and cancel."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from datetime import UTC, datetime
+
+from jobtrail.api import reads
+from jobtrail.api.database import reading
+from jobtrail.api.models import AttemptRead, FailureReason, JobRead, JobStatus
+from jobtrail.cli.environment import read_settings
+from jobtrail.cli.parsing import Parser, job_id, positive, seconds, subcommands
+from jobtrail.cli.terminal import amount, as_json, clock, line, size, span, table
+from jobtrail.settings import Settings
+
+#: Characters of a failure's message in the list.
+SHORT = 60
+COLUMNS = (
+    "id",
+    "status",
+    "type",
+    "connection",
+    "started",
+    "took",
+    "emitted",
+    "committed",
+    "bytes",
+    "failure",
+)
+NUMBERS = ("id", "took", "emitted", "committed", "bytes")
+
+
+def configure(parser: Parser, _name: str) -> None:
+    """Declares the subcommands."""
+    commands = subcommands(parser)
+    parser.example("jobtrail jobs list --status failed", "jobtrail jobs show 42")
+
+    found = commands.add_parser("list", help="newest first", description="Lists jobs, the newest first.")
+    found.add_argument("--connection", metavar="ID", help="only those of this connection")
+    found.add_argument("--status", action="append", choices=[status.value for status in JobStatus])
+    found.add_argument("--type", action="append", metavar="TYPE", help="only this config type, such as sync")
+    found.add_argument("--limit", type=positive, default=20, metavar="N", help="at most N jobs (default 20)")
+    found.add_argument("--json", action="store_true", help="as jobs/list of the HTTP interface answers")
+    found.example("jobtrail jobs list --connection 7c1f… --status failed --status cancelled")
+    found.set_defaults(run=_list, parser=found)
+
+    shown = commands.add_parser(
+        "show",
+        help="one job",
+        description="Shows a job: how it ended, whose fault that is, what was committed.",
+    )
+    shown.add_argument("id", type=job_id, metavar="ID")
+    shown.add_argument("--stacktrace", action="store_true", help="with the stack traces of failures")
+    shown.add_argument("--logs", action="store_true", help="with the end of the connectors' logs")
+    shown.add_argument("--lines", type=positive, default=50, metavar="N", help="lines of logs (default 50)")
+    shown.add_argument("--json", action="store_true", help="as jobs/get of the HTTP interface answers")
+    shown.example("jobtrail jobs show 42 --stacktrace --logs")
+    shown.set_defaults(run=_show, parser=shown)
+
+    watched = commands.add_parser(
+        "watch",
+        help="one job, live",
+        description="Shows a job until it ends; exit status 0 if it succeeded, else 1.",
+    )
+    watched.add_argument("id", type=job_id, metavar="ID")
+    watched.example("jobtrail jobs watch 42 && echo done")
+    watched.set_defaults(run=_watch, parser=watched)
+
+    cancelled = commands.add_parser(
+        "cancel",
+        help="end one job",
+        description="Asks whoever runs the job to cancel it and waits for the confirmation; "
+        "a job that nobody runs is cancelled at once.",
+    )
+    cancelled.add_argument("id", type=job_id, metavar="ID")
+    cancelled.add_argument("--by", metavar="WHO", help="who cancels (default: the name of your account)")
+    cancelled.add_argument(
+        "--wait", type=seconds, default=30.0, metavar="SECONDS", help="how long to wait (default 30)"
+    )
+    cancelled.add_argument("--json", action="store_true", help="print the job as jobs/get_light answers")
+    cancelled.example('jobtrail jobs cancel 42 --by "on call" --wait 60')
+    cancelled.set_defaults(run=_cancel, parser=cancelled)
+
+
+def _list(options: Namespace) -> int:
+    found = reads.filters(
+        connection_id=options.connection, statuses=options.status, config_types=options.type
+    )
+    settings = read_settings()
+    with reading(settings) as database:
+        rows = reads.jobs_page(database, found, ("createdAt", "DESC"), options.limit, 0)
+        count = reads.jobs_count(database, found)
+        jobs = reads.full_jobs(database, rows)
+        attempts = reads.attempts_of(database, [job.id for job in jobs])
+    if options.json:
+        entries = [{"job": dump(job), "attempts": [dump(one) for one in attempts[job.id]]} for job in jobs]
+        as_json({"jobs": entries, "totalJobCount": count})
+        return 0
+    if not jobs:
+        line(nothing_found(settings, options))
+        return 0
+    cells = [
+        _cells(job, row["connection_id"], row["ended_at"], attempts[job.id])
+        for job, row in zip(jobs, rows, strict=True)
+    ]
+    table(COLUMNS, cells, NUMBERS)
+    if count > len(jobs):
+        line(f"{len(jobs)} of {count:,} jobs; --limit shows more", style="dim")
+    return 0
+
+
+def nothing_found(settings: Settings, options: Namespace) -> str:
+    """What an empty list says."""
+    if options.connection or options.status or options.type:
+        return "no job matches"
+    return (
+        f"no jobs yet under {settings.home}; `jobtrail demo` makes some"
+        if not settings.database_url
+        else "no jobs yet"
+    )
+
+
+def _cells(
+    job: JobRead, connection: str | None, ended_at: datetime | None, attempts: list[AttemptRead]
+) -> list[str]:
+    totals = job.aggregated_stats
+    failure = main_failure(attempts) if job.status not in {JobStatus.SUCCEEDED, JobStatus.RUNNING} else None
+    return [
+        str(job.id),
+        job.status.value,
+        job.config_type,
+        connection or job.config_id or "-",
+        clock(job.started_at),
+        span(duration(job, ended_at)),
+        amount(totals.records_emitted if totals else None),
+        amount(totals.records_committed if totals else None),
+        size(totals.bytes_emitted if totals else None),
+        short(failure) if failure else "",
+    ]
+
+
+def duration(job: JobRead, ended_at: datetime | None) -> float | None:
+    """Seconds from the first start to the end, or to now."""
+    if job.started_at is None:
+        return None
+    end = ended_at or datetime.now(UTC)
+    return max(0.0, end.timestamp() - job.started_at)
+
+
+def main_failure(attempts: list[AttemptRead]) -> FailureReason | None:
+    """What to name first: of the last attempt that has failures, the earliest that has an origin, else the earliest."""
+    for attempt in reversed(attempts):
+        failures = attempt.failure_summary.failures if attempt.failure_summary else []
+        for failure in failures:
+            if failure.failure_origin:
+                return failure
+        if failures:
+            return failures[0]
+    return None
+
+
+def short(failure: FailureReason) -> str:
+    """A failure on one line of a table."""
+    said = failure.external_message or failure.internal_message or failure.failure_type or "no message"
+    said = said if len(said) <= SHORT else said[: SHORT - 1] + "…"
+    return f"{failure.failure_origin}: {said}" if failure.failure_origin else said
+
+
+def dump(model: object) -> dict[str, object]:
+    """As the HTTP interface answers."""
+    from pydantic import BaseModel
+
+    assert isinstance(model, BaseModel)  # noqa: S101  # all answers are
+    return model.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _show(options: Namespace) -> int:
+    from jobtrail.cli.show import show
+
+    return show(read_settings(), options)
+
+
+def _watch(options: Namespace) -> int:
+    from jobtrail.cli.watch import watch
+
+    return watch(read_settings(), options.id)
+
+
+def _cancel(options: Namespace) -> int:
+    from jobtrail.cli.cancel import cancel
+
+    return cancel(read_settings(), options)

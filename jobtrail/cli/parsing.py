@@ -1,0 +1,79 @@
+"""argparse as our commands use it: examples in the help, errors as UsageError, the near name suggested."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from jobtrail.errors import UsageError
+from jobtrail.kinds import JOB_ID
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean …?", or nothing."""  # noqa: D210  # the space belongs to the quotation marks
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose help keeps its line breaks and whose errors are ours."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("allow_abbrev", False)
+        super().__init__(*args, **options)
+
+    def example(self, *lines: str) -> None:
+        """Shows the lines below the options."""
+        shown = "\n".join(f"  {line}" for line in lines)
+        self.epilog = f"example{'s' * (len(lines) > 1)}:\n{shown}"
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]  # noqa: D102
+        options, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            parser: Parser = getattr(options, "parser", self)
+            known = parser._option_string_actions if unknown[0].startswith("-") else ()
+            parser.error(f"{unknown[0]!r} is not known{near(unknown[0], known)}")
+        return options
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UsageError."""
+        raise UsageError(f"{message}; see `{self.prog} --help`")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            known = [str(choice) for choice in action.choices]
+            suggestion = near(str(value), known)
+            raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(known)}{suggestion}")
+
+
+def subcommands(parser: Parser) -> argparse._SubParsersAction[Parser]:
+    """Makes the parser want a subcommand."""
+    return parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser, title="commands")
+
+
+def job_id(text: str) -> int:
+    """A job id from the command line."""
+    if not text.isascii() or not text.isdigit() or int(text[:20]) > (JOB_ID.maximum or 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is no job id (a number from 0 to {JOB_ID.maximum})")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    """A number from 1 to a million."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:20]) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 to 1,000,000")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    """A time span from 0 to a day, in seconds."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds from 0 to 86,400")
+    return value

@@ -1,0 +1,224 @@
+"""`jobtrail jobs show`: the answer first, then what it rests on."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from jobtrail.api import reads
+from jobtrail.api.database import reading
+from jobtrail.api.models import AttemptInfoRead, AttemptRead, FailureReason, JobInfoRead, JobStatus
+from jobtrail.api.queries import query
+from jobtrail.cli.jobs import dump, duration, main_failure
+from jobtrail.cli.terminal import amount, as_json, clock, line, size, span, style_of, table
+from jobtrail.settings import Settings
+
+Row = dict[str, Any]
+STREAM_COLUMNS = (
+    "attempt",
+    "namespace",
+    "stream",
+    "state",
+    "emitted",
+    "committed",
+    "rejected",
+    "of about",
+    "bytes",
+)
+ATTEMPT_COLUMNS = ("attempt", "id", "status", "started", "took", "emitted", "committed", "bytes")
+
+
+def show(settings: Settings, options: Namespace) -> int:
+    """Prints one job. Raises JobNotFoundError."""
+    with reading(settings) as database:
+        row = reads.job_row(database, options.id)
+        info = reads.job_info(database, options.id, settings.home)
+        found = {"job_id": options.id, "limit": 1000}
+        anomalies = database.execute(query("anomalies"), found).fetchall()
+        states = {
+            (state["attempt_number"], state["stream_namespace"], state["stream_name"]): state
+            for state in database.execute(query("stream_states"), found)
+        }
+    if options.json:
+        as_json({**dump(info), "anomalies": anomalies})
+        return 0
+    _answer(info, row)
+    _attempts([entry.attempt for entry in info.attempts])
+    _streams([entry.attempt for entry in info.attempts], states)
+    _failures(info.attempts, stacktrace=options.stacktrace)
+    if anomalies:
+        line("")
+        line("Anomalies", style="bold")
+        for anomaly in anomalies:
+            line(
+                f"{anomaly['kind']}{_of(anomaly['attempt_number'])}: {anomaly['detail']}",
+                indent=2,
+                style="yellow",
+            )
+    _logs(info.attempts, options.lines if options.logs else 0)
+    return 0
+
+
+def _of(number: int | None) -> str:
+    return "" if number is None else f" (attempt {number})"
+
+
+def _answer(info: JobInfoRead, row: Row) -> None:
+    job, attempts = info.job, [entry.attempt for entry in info.attempts]
+    about = f"{job.config_type} of {row['connection_id'] or job.config_id or 'an unknown connection'}"
+    line(f"Job {job.id} {job.status.value}: {about}", style=f"bold {style_of(job.status)}")
+    if job.status not in {JobStatus.SUCCEEDED, JobStatus.RUNNING, JobStatus.PENDING}:
+        line(fault(row, attempts), indent=2)
+    line(committed(info), indent=2)
+    took = duration(job, row["ended_at"])
+    if job.started_at is None:
+        line(f"created {clock(job.created_at)}, not started", indent=2)
+    else:
+        line(
+            f"started {clock(job.started_at)}, {'took' if row['ended_at'] else 'running for'} {span(took)}",
+            indent=2,
+        )
+    if row["cancel_requested_at"]:
+        who = row["cancel_requested_by"] or "somebody unnamed"
+        line(f"cancellation asked for by {who} at {clock(row['cancel_requested_at'])}", indent=2)
+    if row["workspace_id"]:
+        line(f"workspace {row['workspace_id']}", indent=2)
+
+
+def fault(row: Row, attempts: list[AttemptRead]) -> str:
+    """Whose fault it is, and what users are told."""
+    if row["status"] == "cancelled":
+        return f"cancelled by {row['cancelled_by'] or 'somebody unnamed'}; nobody's fault"
+    failure = main_failure(attempts)
+    if failure is None:
+        return "nobody said why"
+    who = {
+        "unknown": "it is not known whose fault it is",
+        "airbyte_platform": "the platform is at fault",
+    }.get(failure.failure_origin or "unknown", f"the {failure.failure_origin} is at fault")
+    return f"{who}: {_message(failure)} ({_kind(failure)})"
+
+
+def _message(failure: FailureReason) -> str:
+    return failure.external_message or failure.internal_message or "no message"
+
+
+def _kind(failure: FailureReason) -> str:
+    again = {True: "another attempt may help", False: "another attempt will not help", None: ""}[
+        failure.retryable
+    ]
+    return ", ".join(part for part in (failure.failure_type or "of no known type", again) if part)
+
+
+def committed(info: JobInfoRead) -> str:
+    """How much reached the destination."""
+    totals = info.job.aggregated_stats
+    if totals is None or (totals.records_emitted is None and totals.records_committed is None):
+        return "no counts were reported"
+    emitted = f"{amount(totals.records_emitted)} records ({size(totals.bytes_emitted)}) emitted"
+    if totals.records_committed is None:
+        return f"{emitted}; how many were committed is not known"
+    said = f"{amount(totals.records_committed)} records ({size(totals.bytes_committed)}) committed; {emitted}"
+    summaries = [entry.attempt.failure_summary for entry in info.attempts if entry.attempt.failure_summary]
+    partial = any(summary.partial_success for summary in summaries)
+    return f"{said}; a partial success" if partial and info.job.status != JobStatus.SUCCEEDED else said
+
+
+def _attempts(attempts: list[AttemptRead]) -> None:
+    line("")
+    if not attempts:
+        line("No attempt yet", style="bold")
+        return
+    line("Attempts", style="bold")
+    rows = []
+    for attempt in attempts:
+        totals = attempt.total_stats
+        rows.append(
+            [
+                str(attempt.attempt_number),
+                attempt.attempt_id,
+                attempt.status.value,
+                clock(attempt.created_at),
+                span(None if attempt.ended_at is None else attempt.ended_at - attempt.created_at),
+                amount(totals.records_emitted if totals else None),
+                amount(totals.records_committed if totals else None),
+                size(totals.bytes_emitted if totals else None),
+            ]
+        )
+    table(ATTEMPT_COLUMNS, rows, ("attempt", "id", "took", "emitted", "committed", "bytes"))
+
+
+def _streams(attempts: list[AttemptRead], states: dict[tuple[int, str | None, str], Row]) -> None:
+    rows = []
+    for attempt in attempts:
+        for stream in attempt.stream_stats:
+            stats = stream.stats
+            state = states.get((attempt.attempt_number, stream.stream_namespace, stream.stream_name))
+            rows.append(
+                [
+                    str(attempt.attempt_number),
+                    stream.stream_namespace or "",
+                    stream.stream_name,
+                    state_text(state),
+                    amount(stats.records_emitted),
+                    amount(stats.records_committed),
+                    amount(stats.records_rejected),
+                    amount(stats.estimated_records),
+                    size(stats.bytes_emitted),
+                ]
+            )
+    if rows:
+        line("")
+        line("Streams", style="bold")
+        table(STREAM_COLUMNS, rows, ("attempt", "emitted", "committed", "rejected", "of about", "bytes"))
+
+
+def state_text(state: Row | None) -> str:
+    """A stream's run state, with its cause."""
+    if state is None:
+        return "-"
+    cause = state["incomplete_run_cause"]
+    return str(state["run_state"]) + (f" ({cause})" if cause else "")
+
+
+def _failures(attempts: list[AttemptInfoRead], *, stacktrace: bool) -> None:
+    found = [
+        (entry.attempt.attempt_number, failure)
+        for entry in attempts
+        if entry.attempt.failure_summary
+        for failure in entry.attempt.failure_summary.failures
+    ]
+    if not found:
+        return
+    line("")
+    line("Failures", style="bold")
+    for number, failure in found:
+        where = f" in stream {failure.stream_descriptor.name}" if failure.stream_descriptor else ""
+        line(
+            f"attempt {number}, {clock(failure.timestamp / 1000)}, {failure.failure_origin or 'no origin'}{where}: "
+            f"{_message(failure)} ({_kind(failure)})",
+            indent=2,
+            style="red",
+        )
+        for text in (failure.internal_message or "").splitlines():
+            line(text, indent=4)
+        trace = (failure.stacktrace or "").splitlines()
+        if trace and not stacktrace:
+            line(f"a stack trace of {len(trace)} lines; --stacktrace shows it", indent=4, style="dim")
+        for text in trace if stacktrace else ():
+            line(text, indent=6, style="dim")
+
+
+def _logs(attempts: list[AttemptInfoRead], lines: int) -> None:
+    kept = [entry for entry in attempts if entry.logs.log_lines]
+    if not kept:
+        return
+    line("")
+    if not lines:
+        count = sum(len(entry.logs.log_lines) for entry in kept)
+        line(f"{count:,} lines of connector logs; --logs shows the last ones", style="dim")
+        return
+    last = kept[-1]
+    line(f"Log of attempt {last.attempt.attempt_number}", style="bold")
+    for text in last.logs.log_lines[-lines:]:
+        line(text, indent=2)

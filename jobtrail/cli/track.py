@@ -1,0 +1,1 @@
+"""`jobtrail run` and `jobtrail tap`: thin over `jobtrail.producers`."""
