@@ -7,7 +7,7 @@ one by one, so that exactly the bad ones are put aside and their neighbours live
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from types import MappingProxyType
@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 import polars as pl
 
 from jobtrail import codec
-from jobtrail.codec import HEADER_SIZE, SchemaById, Schemas, WireSchema
+from jobtrail.codec import CONFLUENT_HEADER_SIZE, HEADER_SIZE, SchemaById, Schemas, WireSchema
 from jobtrail.consumers.bulk import BulkReader, DoubtError
 from jobtrail.consumers.records import Records
 from jobtrail.consumers.strict import read_strictly
@@ -53,6 +53,18 @@ class Decoded:
     bad: list[DeadLetter] = field(default_factory=list)
 
 
+def together(parts: Iterable[Decoded]) -> Decoded:
+    """Several as one."""
+    frames: dict[type[Event], list[pl.DataFrame]] = {}
+    whole = Decoded()
+    for part in parts:
+        whole.bad += part.bad
+        for event_type, frame in part.frames.items():
+            frames.setdefault(event_type, []).append(frame)
+    whole.frames = {event_type: pl.concat(found) for event_type, found in frames.items()}
+    return whole
+
+
 class Decoder:
     """Decodes messages of all released schemas."""
 
@@ -60,6 +72,8 @@ class Decoder:
         """Takes the schemas (default: the released ones) and, for the Confluent framing, the registry."""
         self._schemas = schemas or codec.released()
         self._schema_by_id = schema_by_id
+        #: First bytes of the Confluent framing → header of the single-object encoding.
+        self._headers: dict[bytes | None, bytes] = {}
         self._shapes = {
             header: _Shape(wire, self._schemas.newest[wire.event_type])
             for header, wire in self._schemas.by_header.items()
@@ -101,18 +115,33 @@ class Decoder:
                 yield shape, range(len(records)), values
             else:
                 yield shape, series, [values[row] for row in series]
-        framed: dict[bytes, tuple[list[int], list[bytes]]] = {}
+        yield from self._reframed(others, records, bad)
+
+    def _reframed(
+        self, others: _Rows, records: Records, bad: list[DeadLetter]
+    ) -> Iterator[tuple[_Shape, _Rows, Sequence[bytes]]]:
+        """Messages in the Confluent framing, by schema; what is in neither framing is bad."""
+        groups: dict[bytes, tuple[list[int], list[bytes]]] = {}
+        refused: dict[bytes | None, BadMessageError] = {}
         for row in others:
-            try:
-                value = self._schemas.frame(records.values[row], self._schema_by_id)
-            except BadMessageError as error:
-                bad.append(records.dead_letter(row, error.reason, error.detail))
-                continue
-            group = framed.setdefault(value[:HEADER_SIZE], ([], []))
-            group[0].append(row)
-            group[1].append(value)
-        for head, (rows, reframed) in framed.items():
-            yield self._shapes[head], rows, reframed
+            value = records.values[row]
+            # What the framing says of the schema is the same for all messages that begin so.
+            start = None if value is None else value[:CONFLUENT_HEADER_SIZE]
+            header = self._headers.get(start)
+            if header is None and start not in refused:
+                try:
+                    header = self._schemas.frame(start, self._schema_by_id)
+                    self._headers[start] = header
+                except BadMessageError as error:
+                    refused[start] = error
+            if header is None or value is None:
+                _put_aside(records, bad, row, refused[start])
+            else:
+                group = groups.setdefault(header, ([], []))
+                group[0].append(row)
+                group[1].append(header + value[CONFLUENT_HEADER_SIZE:])
+        for header, (rows, values) in groups.items():
+            yield self._shapes[header], rows, values
 
 
 def _meta(records: Records) -> pl.DataFrame:

@@ -106,6 +106,8 @@ class Settings(BaseModel):
     kafka_bootstrap_servers: str | None = Field(default=None, min_length=1)
     #: libpq address of Postgres; none: the embedded server. Fallback: DATABASE_URL.
     database_url: str | None = Field(default=None, min_length=1)
+    #: http(s)://[user:password@]host of a Confluent schema registry, for messages in its framing; none: unread.
+    schema_registry_url: str | None = Field(default=None, min_length=1)
     #: Where the HTTP server listens.
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8700, ge=0, le=65535)

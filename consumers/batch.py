@@ -1,0 +1,77 @@
+"""A batch: messages that are folded together, and how far they move the checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from confluent_kafka import Message
+
+from jobtrail.consumers.records import Records
+from jobtrail.projections.store import Move
+
+#: (topic, partition)
+Place = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages in the order of the log, by topic, and the moves that go with them."""
+
+    records: tuple[Records, ...]
+    #: For each partition, from the offset that its checkpoint must show to the one after these messages.
+    moves: tuple[Move, ...]
+
+    def __len__(self) -> int:
+        return sum(map(len, self.records))
+
+    @classmethod
+    def of(
+        cls,
+        messages: Sequence[Message],
+        ends: Iterable[tuple[Place, int]],
+        positions: Mapping[Place, int],
+        ids: Mapping[str, str],
+    ) -> Batch:
+        """From what was consumed, and where partitions ended: a log may end in more than messages."""
+        by_topic: dict[str, list[Message]] = {}
+        topics = set(map(Message.topic, messages))
+        if len(topics) == 1:
+            by_topic[str(*topics)] = list(messages)
+        else:
+            for message in messages:
+                by_topic.setdefault(str(message.topic()), []).append(message)
+        records = tuple(Records.from_messages(topic, ids[topic], ours) for topic, ours in by_topic.items())
+        reached = {place: offset for part in records for place, offset in _last(part).items()}
+        for place, end in ends:
+            reached[place] = max(end, reached.get(place, 0))
+        moves = (
+            Move(ids[topic], topic, partition, positions[topic, partition], offset)
+            for (topic, partition), offset in reached.items()
+            if offset > positions[topic, partition]
+        )
+        return cls(records, tuple(sorted(moves)))
+
+    def halves(self) -> tuple[Batch, Batch]:
+        """Two batches that do the same one after the other. Only for two messages or more."""
+        if len(self.records) > 1:
+            first, second = self.records[:1], self.records[1:]
+        else:
+            (records,) = self.records
+            middle = len(records) // 2
+            first, second = (records[:middle],), (records[middle:],)
+        reached = {place: offset for part in first for place, offset in _last(part).items()}
+        before, after = [], []
+        for move in self.moves:
+            between = reached.get((move.topic, move.partition), move.expected)
+            if between > move.expected:
+                before.append(move._replace(next=between))
+            if move.next > between:
+                after.append(move._replace(expected=between))
+        return Batch(first, tuple(before)), Batch(second, tuple(after))
+
+
+def _last(records: Records) -> dict[Place, int]:
+    """The offset after the last message of each partition; the last one in the list is the last in the log."""
+    last = dict(zip(records.partitions, records.offsets, strict=True))
+    return {(records.topic, partition): offset + 1 for partition, offset in last.items()}

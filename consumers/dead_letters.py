@@ -1,0 +1,200 @@
+"""The relay: publishes dead letters from their table to their topic.
+
+At least once: a letter is marked after Kafka confirmed it. Several relays share the work, since each locks the
+letters that it publishes and passes by those that another one has locked.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import psycopg
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from psycopg.rows import args_row
+
+from jobtrail.consumers.waiting import (
+    Away,
+    StoppedError,
+    database_address,
+    database_away,
+    until_it_answers,
+)
+from jobtrail.errors import ServerAwayError
+from jobtrail.producers.client import client_config
+from jobtrail.projections.letters import DeadLetter
+from jobtrail.running import KAFKA_SETTING, kafka_address
+from jobtrail.settings import Settings
+
+log = logging.getLogger("jobtrail")
+
+#: Letters in one transaction.
+BATCH: Final = 500
+#: Seconds between two looks at the table, unless woken.
+INTERVAL: Final = 5.0
+#: Seconds that Kafka has to confirm a batch.
+CONFIRM_TIMEOUT: Final = 30.0
+#: Most bytes of a letter, value and all; a topic that Jobtrail made takes them.
+LARGEST: Final = 8 * 1024 * 1024
+#: Most characters of the detail in a header; the table has it whole.
+DETAIL: Final = 1_000
+
+_TAKE: Final = """
+    SELECT topic, topic_id, partition, "offset", broker_at, key, value, reason, detail
+    FROM jobtrail.dead_letters WHERE published_at IS NULL
+    ORDER BY broker_at, topic_id, partition, "offset" LIMIT %s
+    FOR UPDATE SKIP LOCKED
+"""
+_MARK: Final = """
+    UPDATE jobtrail.dead_letters d SET published_at = clock_timestamp()
+    FROM unnest(%s::text[], %s::int[], %s::bigint[]) AS p (topic_id, partition, "offset")
+    WHERE d.topic_id = p.topic_id AND d.partition = p.partition AND d."offset" = p."offset"
+"""
+
+
+class Relay:
+    """Publishes what is in the table. Not thread-safe."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._topic = settings.dead_letters_topic
+        self._database_url = database_address(settings)
+        self._kafka_address = kafka_address(settings)
+        self._producer = Producer(
+            {
+                **client_config(settings, self._kafka_address),
+                "enable.idempotence": True,
+                "compression.type": "lz4",
+                "linger.ms": 5,
+                "message.max.bytes": LARGEST,
+                "message.timeout.ms": int(CONFIRM_TIMEOUT * 1000),
+            }
+        )
+
+    def publish(self) -> int:
+        """Publishes what waits and is locked by nobody else; returns how many letters.
+
+        Raises ServerAwayError where Kafka or Postgres does not answer; what was not confirmed stays to be
+        published.
+        """
+        published = 0
+        try:
+            with psycopg.connect(
+                self._database_url, connect_timeout=10, application_name="jobtrail-dead-letters"
+            ) as connection:
+                while done := self._publish_batch(connection):
+                    published += done
+        except psycopg.OperationalError as error:
+            raise database_away(self._database_url, error) from error
+        return published
+
+    def _publish_batch(self, connection: psycopg.Connection[Any]) -> int:
+        with connection.transaction(), connection.cursor(row_factory=args_row(DeadLetter)) as cursor:
+            letters = cursor.execute(_TAKE, (BATCH,)).fetchall()
+            confirmed = self._confirmed(letters)
+            places = [(letter.topic_id, letter.partition, letter.offset) for letter in confirmed]
+            if places:
+                cursor.execute(_MARK, [list(column) for column in zip(*places, strict=True)])
+        if len(confirmed) < len(letters):
+            raise ServerAwayError(
+                "Kafka",
+                self._kafka_address,
+                KAFKA_SETTING,
+                f"{len(letters) - len(confirmed)} dead letters not confirmed",
+            )
+        return len(letters)
+
+    def _confirmed(self, letters: list[DeadLetter]) -> list[DeadLetter]:
+        confirmed: list[DeadLetter] = []
+        too_large: list[DeadLetter] = []
+
+        def reported(letter: DeadLetter, error: KafkaError | None) -> None:
+            if error is None:
+                confirmed.append(letter)
+            elif error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                too_large.append(letter)
+            else:
+                log.debug("dead letter %s: %s", _place(letter), error.str())
+
+        for letter in letters:
+            self._produce(letter, letter.value, reported)
+        self._producer.flush(CONFIRM_TIMEOUT)
+        for letter in too_large.copy():
+            # With the headers it outgrew the topic. The value stays in the table.
+            log.warning("dead letter %s is published without its value, which is too large", _place(letter))
+            self._produce(letter, None, reported)
+        self._producer.flush(CONFIRM_TIMEOUT)
+        return confirmed
+
+    def _produce(
+        self,
+        letter: DeadLetter,
+        value: bytes | None,
+        reported: Callable[[DeadLetter, KafkaError | None], None],
+    ) -> None:
+        def delivered(error: KafkaError | None, _message: Message) -> None:
+            reported(letter, error)
+
+        try:
+            self._producer.produce(
+                self._topic, value, letter.key, headers=_headers(letter, value), on_delivery=delivered
+            )
+        except BufferError:
+            self._producer.flush(CONFIRM_TIMEOUT)
+        except KafkaException as error:
+            reported(letter, error.args[0])
+
+
+def _headers(letter: DeadLetter, value: bytes | None) -> list[tuple[str, str | bytes | None]]:
+    texts = {
+        "jobtrail_reason": letter.reason,
+        "jobtrail_detail": letter.detail[:DETAIL],
+        "jobtrail_topic": letter.topic,
+        "jobtrail_topic_id": letter.topic_id,
+        "jobtrail_partition": str(letter.partition),
+        "jobtrail_offset": str(letter.offset),
+        "jobtrail_broker_at": letter.broker_at.isoformat(timespec="milliseconds"),
+    }
+    if value is None and letter.value is not None:
+        texts["jobtrail_value_bytes"] = str(len(letter.value))
+    return [(name, text.encode()) for name, text in texts.items()]
+
+
+def _place(letter: DeadLetter) -> str:
+    return f"{letter.topic}[{letter.partition}]@{letter.offset}"
+
+
+def relay_once(settings: Settings) -> int:
+    """Publishes what waits; returns how many letters. Raises ServerAwayError."""
+    return Relay(settings).publish()
+
+
+def run_relay(settings: Settings, stop: threading.Event, wake: threading.Event | None = None) -> None:
+    """Publishes dead letters until `stop` is set: every few seconds, and when `wake` is set."""
+    relay, away = Relay(settings), Away("What publishes dead letters")
+    wake = wake or stop
+    while not stop.is_set():
+        try:
+            until_it_answers(away, stop, relay.publish)
+        except StoppedError:
+            return
+        if wake.wait(INTERVAL) and not stop.is_set():
+            wake.clear()
+
+
+@contextmanager
+def relaying(settings: Settings) -> Iterator[Callable[[], None]]:
+    """A relay in a thread of its own; gives what wakes it. At the end it publishes what waits, and ends."""
+    stop, wake = threading.Event(), threading.Event()
+    thread = threading.Thread(
+        target=run_relay, args=(settings, stop, wake), name="jobtrail-dead-letters", daemon=True
+    )
+    thread.start()
+    try:
+        yield wake.set
+    finally:
+        stop.set()
+        wake.set()
+        thread.join()

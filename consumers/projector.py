@@ -1,0 +1,210 @@
+"""The projector: folds the event log into the read models, batch by batch, each in one transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final, TypeVar
+
+import psycopg
+from psycopg.errors import ReadOnlySqlTransaction, UndefinedTable
+
+from jobtrail.consumers import gate
+from jobtrail.consumers.batch import Batch
+from jobtrail.consumers.dead_letters import relay_once, relaying
+from jobtrail.consumers.decode import Decoded, Decoder, together
+from jobtrail.consumers.registry_schemas import registry_of
+from jobtrail.consumers.source import Source
+from jobtrail.consumers.status import Rate, Status
+from jobtrail.consumers.waiting import (
+    Away,
+    StoppedError,
+    database_address,
+    database_away,
+    shown_address,
+    until_it_answers,
+)
+from jobtrail.errors import UsageError
+from jobtrail.projections.fold import fold
+from jobtrail.projections.store import CheckpointMismatchError, Store
+from jobtrail.settings import Settings
+
+log = logging.getLogger("jobtrail")
+T = TypeVar("T")
+
+#: Postgres does not answer, or not as the primary server: waiting may help.
+AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, ReadOnlySqlTransaction)
+#: Postgres refuses what an event holds: waiting does not help.
+REFUSED: Final = (psycopg.DataError, psycopg.IntegrityError)
+#: Seconds between two reports of the status, but for a change of `caught_up`.
+REPORT_INTERVAL: Final = 0.5
+
+
+class Projector:
+    """Folds what its source gives. Not thread-safe but for `status`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        stop: threading.Event,
+        on_status: Callable[[Status], None] | None = None,
+        *,
+        until_caught_up: bool = False,
+    ) -> None:
+        self.status = Status()
+        self._stop = stop
+        self._on_status = on_status
+        self._decoder = Decoder(schema_by_id=registry_of(settings))
+        self._database_url = database_address(settings)
+        self._store: Store | None = None
+        self._postgres, self._registry = Away("Postgres"), Away("The schema registry")
+        self._rate = Rate()
+        self._next_report = 0.0
+        self._folded = self._dead_letters = 0
+        #: Called after dead letters were written.
+        self.on_dead_letters: Callable[[], None] = lambda: None
+        self._source = Source(settings, self, stop, until_caught_up=until_caught_up)
+
+    def run(self) -> None:
+        """Until it is told to stop. Raises LogError where going on could lose events."""
+        try:
+            for batch in self._source:
+                if batch is not None:
+                    self._take(batch)
+                self._report(batch)
+        except StoppedError:
+            log.info("stopped while a server was away; nothing is lost")
+        finally:
+            self._source.close()
+            self._forget_store()
+
+    def _take(self, batch: Batch) -> None:
+        try:
+            self._fold(batch)
+        except CheckpointMismatchError as error:
+            log.info("reading the checkpoints anew: %s", error)
+            self._forget_store()
+            self._source.rewind()
+        else:
+            self._source.folded(batch)
+
+    def _fold(self, batch: Batch) -> None:
+        """Folds a batch. Where Postgres refuses what it holds, its halves, down to the one message."""
+        decoded = self._decode(batch)
+        try:
+            self._write(batch, decoded)
+        except REFUSED as error:
+            self._forget_store()
+            if len(batch) > 1:
+                for half in batch.halves():
+                    self._fold(half)
+            else:
+                self._write(batch, _refused(batch, error))
+
+    def _decode(self, batch: Batch) -> Decoded:
+        """The events of a batch, and its dead letters. Pure, but for schemas that a registry has to tell."""
+        parts = [
+            gate.check(
+                until_it_answers(self._registry, self._stop, partial(self._decoder.decode, part)), part
+            )
+            for part in batch.records
+        ]
+        return parts[0] if len(parts) == 1 else together(parts)
+
+    def _write(self, batch: Batch, decoded: Decoded) -> None:
+        """One transaction: checkpoints, dead letters and rows, or nothing."""
+        rows = fold(decoded.frames)
+
+        def write(store: Store) -> None:
+            with store.transaction() as tx:
+                tx.advance(batch.moves)  # first: if we were replaced, nothing else is done
+                tx.dead_letters(decoded.bad)
+                tx.merge(rows)
+                tx.derive()
+
+        self._with_store(write)
+        self._folded += len(batch)
+        self._dead_letters += len(decoded.bad)
+        if decoded.bad:
+            self.on_dead_letters()
+
+    # The source asks these two, through the same patience.
+
+    def checkpoints(self, topic_id: str) -> Mapping[int, int]:
+        """Partition → next offset, as the live read models have it."""
+        return self._with_store(lambda store: store.checkpoints(topic_id))
+
+    def known_topic_ids(self, topic: str) -> set[str]:
+        """Ids under which a topic of this name was folded."""
+        return self._with_store(lambda store: store.known_topic_ids(topic))
+
+    def _with_store(self, use: Callable[[Store], T]) -> T:
+        """What `use` returns; while Postgres is away, tried again with a new connection.
+
+        Raises StoppedError when told to stop meanwhile, UsageError for a database without Jobtrail's tables.
+        """
+
+        def attempt() -> T:
+            try:
+                if self._store is None:
+                    self._store = Store.open(self._database_url)
+                return use(self._store)
+            except AWAY as error:
+                self._forget_store()
+                raise database_away(self._database_url, error) from error
+            except UndefinedTable as error:
+                raise UsageError(
+                    f"the database {shown_address(self._database_url)} lacks tables of Jobtrail"
+                    f" ({str(error).splitlines()[0]}); run `jobtrail migrate`"
+                ) from error
+
+        return until_it_answers(self._postgres, self._stop, attempt)
+
+    def _forget_store(self) -> None:
+        """The next use makes a new connection: what a failed one prepared is not relied on."""
+        if self._store is not None:
+            with contextlib.suppress(psycopg.Error):
+                self._store.close()
+        self._store = None
+
+    def _report(self, batch: Batch | None) -> None:
+        rate = self._rate.count(len(batch) if batch else 0)
+        if time.monotonic() < self._next_report and self.status.caught_up == self._source.caught_up:
+            return
+        self._next_report = time.monotonic() + REPORT_INTERVAL
+        self.status = Status(
+            self._folded, self._dead_letters, rate, self._source.caught_up, self._source.lag()
+        )
+        if self._on_status:
+            self._on_status(self.status)
+
+
+def _refused(batch: Batch, error: psycopg.Error) -> Decoded:
+    (records,) = batch.records
+    detail = error.diag.message_primary or str(error)
+    return Decoded(bad=[records.dead_letter(0, "refused_by_postgres", detail)])
+
+
+def run_projector(
+    settings: Settings, stop: threading.Event, on_status: Callable[[Status], None] | None = None
+) -> None:
+    """Folds the log into the read models and publishes dead letters, until `stop` is set.
+
+    Waits for servers that are away. Raises LogError, UsageError or SettingError for what waiting cannot heal.
+    """
+    projector = Projector(settings, stop, on_status)
+    with relaying(settings) as wake:
+        projector.on_dead_letters = wake
+        projector.run()
+
+
+def project_until_caught_up(settings: Settings) -> Status:
+    """Folds what is in the log now and publishes the dead letters. For tests, and whoever needs it done."""
+    projector = Projector(settings, threading.Event(), until_caught_up=True)
+    projector.run()
+    relay_once(settings)
+    return projector.status

@@ -1,0 +1,262 @@
+"""The event log as batches: Kafka's consumer group, read from the checkpoints of the read models.
+
+Which partitions are ours, Kafka says; where to begin, the checkpoints say, so that rows and offsets cannot
+disagree. Offsets committed to Kafka are a courtesy to its tools. A gap between checkpoint and log, or a topic
+made anew under the same name, ends the projector loudly.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from typing import Final, Protocol
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from jobtrail.consumers.batch import Batch, Place
+from jobtrail.consumers.topics import TopicAdmin
+from jobtrail.consumers.waiting import Away, StoppedError, until_it_answers
+from jobtrail.errors import LogError, NotFoundError, ServerAwayError
+from jobtrail.producers.client import client_config
+from jobtrail.running import KAFKA_SETTING
+from jobtrail.settings import Settings
+
+log = logging.getLogger("jobtrail")
+
+#: Seconds that an idle loop waits for a message before it looks around.
+IDLE: Final = 0.2
+#: Seconds between two looks at the topics' ids.
+ID_CHECK: Final = 30.0
+#: Seconds between two commits to Kafka.
+COURTESY: Final = 5.0
+CONSUMER_CONFIG: Final[Mapping[str, str | int | bool]] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "isolation.level": "read_committed",
+    "enable.partition.eof": True,
+    # Waiting for Postgres may take long; a process that died is noticed by its session.
+    "max.poll.interval.ms": 600_000,
+    # Partitions added to a topic are seen after this long.
+    "topic.metadata.refresh.interval.ms": 10_000,
+    # Memory: 8 MB for each partition of ours.
+    "queued.max.messages.kbytes": 8 * 1024,
+    "fetch.message.max.bytes": 4 * 1024 * 1024,
+    "fetch.wait.max.ms": 100,
+}
+_AGED_OUT: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001  # public name
+_GONE: Final = (
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.UNKNOWN_TOPIC_ID,
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001  # its public name, as below
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+)
+
+
+class Checkpoints(Protocol):
+    """How far the log is folded. What its methods raise ends the iteration over a source."""
+
+    def checkpoints(self, topic_id: str) -> Mapping[int, int]:
+        """Partition → next offset."""
+
+    def known_topic_ids(self, topic: str) -> set[str]:
+        """Ids under which a topic of this name was folded."""
+
+
+class Source:
+    """Iterates over batches until `stop` is set; None stands for a moment in which nothing came."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        checkpoints: Checkpoints,
+        stop: threading.Event,
+        *,
+        until_caught_up: bool = False,
+    ) -> None:
+        self._settings = settings
+        self._checkpoints = checkpoints
+        self._stop = stop
+        self._until_caught_up = until_caught_up
+        self._admin = TopicAdmin(settings)
+        self._away = Away("Kafka")
+        self._ids: dict[str, str] = {}
+        #: Where the next batch begins, for each partition of ours.
+        self._positions: dict[Place, int] = {}
+        #: Partitions whose end was seen after their last message.
+        self._ended: set[Place] = set()
+        self._assigned_anew = False
+        self._brokers_down = threading.Event()
+        self._next_id_check = 0.0
+        self._next_courtesy = 0.0
+        self._consumer = Consumer(
+            {
+                **CONSUMER_CONFIG,
+                **client_config(settings, self._admin.address),
+                "group.id": settings.projector_group,
+                "error_cb": self._on_error,
+            }
+        )
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether all partitions of ours were read to their end."""
+        return bool(self._positions) and self._ended >= self._positions.keys()
+
+    def lag(self) -> dict[Place, int]:
+        """Offsets between what was read and the end of the log, as last heard of; for each partition of ours."""
+        found = {}
+        for (topic, partition), position in self._positions.copy().items():
+            with contextlib.suppress(KafkaException):
+                _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+                found[topic, partition] = max(0, end - position)
+        return found
+
+    def __iter__(self) -> Iterator[Batch | None]:
+        """Batches, the next one when the last was folded. Raises LogError; waits while Kafka is away."""
+        with contextlib.suppress(StoppedError):
+            self._ids = until_it_answers(self._away, self._stop, self._admin.ensure)
+            self._next_id_check = time.monotonic() + ID_CHECK
+            for topic, topic_id in self._ids.items():
+                if (known := self._checkpoints.known_topic_ids(topic)) and topic_id not in known:
+                    raise _made_anew(topic, topic_id, ", ".join(sorted(known)))
+            self._consumer.subscribe(
+                list(self._ids), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+            )
+            while not self._stop.is_set():
+                batch = self._next()
+                yield batch
+                if batch is None and self._until_caught_up and self.caught_up:
+                    return
+
+    def folded(self, batch: Batch) -> None:
+        """The batch is in the read models: go on behind it."""
+        for move in batch.moves:
+            if (move.topic, move.partition) in self._positions:
+                self._positions[move.topic, move.partition] = move.next
+        if time.monotonic() > self._next_courtesy:
+            self._commit(asynchronous=True)
+
+    def rewind(self) -> None:
+        """Goes on at the checkpoints as they are now, with the partitions that are still ours."""
+        if self._positions:
+            self._assign(list(self._positions))
+
+    def close(self) -> None:
+        """Leaves the group. The partitions go to its other members."""
+        self._commit(asynchronous=False)
+        self._consumer.close()
+
+    def _next(self) -> Batch | None:
+        self._assigned_anew = False
+        message = self._consumer.poll(IDLE)
+        if self._brokers_down.is_set() or time.monotonic() > self._next_id_check:
+            self._look_after_the_topics()
+        if message is None:
+            return None
+        messages = [message, *self._consumer.consume(self._settings.batch_size - 1, 0)]
+        if self._assigned_anew:
+            # Some may be from before the assignment and some from behind it.
+            self._seek()
+            return None
+        if any(map(Message.error, messages)):
+            errors = [each for each in messages if each.error()]
+            messages = [each for each in messages if not each.error()]
+        else:
+            errors = []
+        self._ended -= set(zip(map(Message.topic, messages), map(Message.partition, messages), strict=True))
+        ends = [(self._place(each), int(each.offset() or 0)) for each in errors if self._is_end(each)]
+        batch = Batch.of(messages, ends, self._positions, self._ids)
+        self._ended |= {place for place, _ in ends}
+        return batch if batch.moves else None
+
+    @staticmethod
+    def _place(message: Message) -> Place:
+        return str(message.topic()), int(message.partition() or 0)
+
+    def _is_end(self, message: Message) -> bool:
+        """Whether it says that a partition was read to its end. Raises LogError for what must not go on."""
+        error = message.error()
+        assert error is not None  # noqa: S101  # only these are asked
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public name
+            return True
+        if error.code() in _AGED_OUT:
+            self._look_after_the_topics()
+            self._raise_gap(*self._place(message))
+        if error.code() in _GONE:
+            self._look_after_the_topics()
+        elif error.fatal():
+            raise LogError(f"Kafka ended the consumer of {self._settings.projector_group}: {error.str()}")
+        log.warning("Kafka: %s", error.str())
+        return False
+
+    def _raise_gap(self, topic: str, partition: int) -> None:
+        position = self._positions.get((topic, partition), 0)
+        low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+        place = f"topic {topic}, partition {partition}"
+        if position < low:
+            raise LogError(
+                f"{place}: offsets {position} to {low - 1} are needed next and are no longer in the log, which"
+                f" begins at {low}; rebuild from an archive that has them"
+            )
+        raise LogError(
+            f"{place}: the checkpoint is {position}, but the log ends at {high}: it lost events that the read"
+            " models have; restore the topic, or rebuild from an archive"
+        )
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  # its public name
+            self._away.gone(ServerAwayError("Kafka", self._admin.address, KAFKA_SETTING, error.str()))
+            self._brokers_down.set()
+
+    def _look_after_the_topics(self) -> None:
+        """Raises LogError for a topic that is gone or was made anew; waits for a Kafka that is away."""
+        try:
+            found = until_it_answers(self._away, self._stop, lambda: self._admin.ids(self._ids))
+        except NotFoundError as error:
+            raise LogError(f"{error}, though it did; restore it, or rebuild from an archive") from None
+        self._brokers_down.clear()
+        self._next_id_check = time.monotonic() + ID_CHECK
+        for topic, topic_id in found.items():
+            if topic_id != self._ids[topic]:
+                raise _made_anew(topic, topic_id, self._ids[topic])
+
+    def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._assigned_anew = True
+        self._assign([(part.topic, part.partition) for part in partitions])
+        log.info("reading %s", ", ".join(f"{topic}[{part}]" for topic, part in sorted(self._positions)))
+
+    def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
+        self._assigned_anew = True
+        self._positions.clear()
+        self._ended.clear()
+
+    def _assign(self, places: list[Place]) -> None:
+        found = {
+            topic: self._checkpoints.checkpoints(self._ids[topic]) for topic in {topic for topic, _ in places}
+        }
+        # Without a checkpoint from the very beginning; if that is no longer in the log, the fetch says so.
+        self._positions = {(topic, part): found[topic].get(part, 0) for topic, part in places}
+        self._seek()
+
+    def _seek(self) -> None:
+        """Assigning drops what was fetched from elsewhere; seeking fails on what is not being fetched yet."""
+        self._ended.clear()
+        self._consumer.assign([TopicPartition(*place, at) for place, at in self._positions.items()])
+
+    def _commit(self, *, asynchronous: bool) -> None:
+        self._next_courtesy = time.monotonic() + COURTESY
+        offsets = [TopicPartition(*place, at) for place, at in self._positions.items()]
+        if offsets:
+            with contextlib.suppress(KafkaException):
+                self._consumer.commit(offsets=offsets, asynchronous=asynchronous)
+
+
+def _made_anew(topic: str, topic_id: str, known: str) -> LogError:
+    return LogError(
+        f"topic {topic} was made anew: its id is {topic_id}, and the checkpoints are of {known};"
+        " restore the topic that was, or rebuild from an archive and this one"
+    )

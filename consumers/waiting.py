@@ -1,0 +1,94 @@
+"""Servers that are away: one line when they go, one when they are back, and waiting in between."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from jobtrail.errors import ServerAwayError, SettingError
+from jobtrail.running import address
+from jobtrail.settings import Settings
+
+log = logging.getLogger("jobtrail")
+T = TypeVar("T")
+
+#: Seconds between two tries: from the first to the longest, doubling.
+FIRST_PAUSE: Final = 0.2
+LONGEST_PAUSE: Final = 5.0
+DATABASE_SETTING: Final = "JOBTRAIL_DATABASE_URL"
+
+
+class StoppedError(Exception):
+    """The wait was ended by a request to stop."""
+
+
+class Away:
+    """Says once that a server is away, and once that it is back."""
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+        self._said = False
+
+    def __bool__(self) -> bool:
+        return self._said
+
+    def gone(self, error: ServerAwayError) -> None:
+        """The server does not answer."""
+        if not self._said:
+            log.warning("%s; waiting for it", error)
+        self._said = True
+
+    def back(self) -> None:
+        """The server answers."""
+        if self._said:
+            log.warning("%s answers again; going on", self._server)
+        self._said = False
+
+
+def until_it_answers(away: Away, stop: threading.Event, ask: Callable[[], T]) -> T:
+    """What `ask` returns, tried until it raises no ServerAwayError. Raises StoppedError when told to stop."""
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            answer = ask()
+        except ServerAwayError as error:
+            away.gone(error)
+            if stop.wait(pause):
+                raise StoppedError from error
+            pause = min(2 * pause, LONGEST_PAUSE)
+        else:
+            away.back()
+            return answer
+
+
+def database_away(database_url: str, error: psycopg.Error) -> ServerAwayError:
+    """The error for a Postgres that does not answer, without its password."""
+    detail = " ".join(str(error).split()) or type(error).__name__
+    return ServerAwayError("Postgres", shown_address(database_url), DATABASE_SETTING, detail)
+
+
+def shown_address(database_url: str) -> str:
+    """host:port/database of an address, in either of libpq's notations."""
+    try:
+        parts = conninfo_to_dict(database_url)
+    except psycopg.ProgrammingError:
+        return urlsplit(database_url).hostname or "?"
+    return f"{parts.get('host') or 'localhost'}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
+
+
+def database_address(settings: Settings) -> str:
+    """libpq address of Postgres. Raises SettingError where none is set and none runs."""
+    found = settings.database_url or address(settings.home, "postgres")
+    if found is None:
+        raise SettingError(
+            DATABASE_SETTING,
+            f"not set, and no Postgres runs under {settings.home}",
+            "start one with `jobtrail up`, or set it to postgresql://… of yours",
+        )
+    return found
