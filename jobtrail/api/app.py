@@ -30,6 +30,7 @@ from jobtrail.api.models import (
 )
 from jobtrail.api.readiness import Readings
 from jobtrail.api.reads import Database, JobNotFoundError
+from jobtrail.consumers.waiting import database_away
 from jobtrail.errors import JobtrailError, ServerAwayError
 from jobtrail.settings import Settings
 
@@ -170,7 +171,7 @@ def _reading(pool: ConnectionPool[Database], url: str) -> Callable[[], Any]:
                 with pool.connection() as connection:
                     yield connection
             except PoolTimeout as error:
-                raise database.away(url, psycopg.OperationalError("no connection in time")) from error
+                raise database_away(url, psycopg.OperationalError("no connection in time")) from error
 
     return reading
 

@@ -8,15 +8,14 @@ from typing import Final
 
 import psycopg
 from psycopg import IsolationLevel
-from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
 from jobtrail.api.reads import Database
-from jobtrail.errors import EmbeddedError, JobtrailError, ServerAwayError
+from jobtrail.consumers.waiting import DATABASE_SETTING, database_away, shown_address
+from jobtrail.errors import EmbeddedError, JobtrailError
 from jobtrail.running import address
 from jobtrail.settings import Settings
 
-DATABASE_SETTING: Final = "JOBTRAIL_DATABASE_URL"
 #: Seconds to wait for Postgres to take a connection.
 CONNECT_TIMEOUT: Final = 5
 
@@ -30,23 +29,6 @@ def database_url(settings: Settings) -> str:
             "start Jobtrail with `jobtrail up`, or set it to the address of yours"
         )
     return found
-
-
-def place(url: str) -> str:
-    """host:port/database of a libpq address, without user and password."""
-    try:
-        parts = conninfo_to_dict(url)
-    except psycopg.ProgrammingError:
-        return "(an address that cannot be read)"
-    host = parts.get("host") or parts.get("hostaddr") or "localhost"
-    return f"{host}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
-
-
-def away(url: str, error: Exception) -> ServerAwayError:
-    """The error for people: where Postgres was looked for, and which setting says so; never a password."""
-    text = str(error).strip()
-    detail = text.splitlines()[-1].rpartition(": ")[2] if text else type(error).__name__
-    return ServerAwayError("Postgres", place(url), DATABASE_SETTING, detail)
 
 
 def configure(connection: Database) -> None:
@@ -75,10 +57,10 @@ def translated(url: str) -> Iterator[None]:
         yield
     except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName, psycopg.errors.UndefinedColumn):
         raise JobtrailError(
-            f"Postgres at {place(url)} lacks tables of this version; apply them with `jobtrail migrate`"
+            f"Postgres at {shown_address(url)} lacks tables of this version; `jobtrail migrate` makes them"
         ) from None
     except psycopg.OperationalError as error:
-        raise away(url, error) from error
+        raise database_away(url, error) from error
     except psycopg.ProgrammingError as error:
         if "connection string" in str(error) or "conninfo" in str(error):
             raise JobtrailError(f"{DATABASE_SETTING} is no address of Postgres") from None

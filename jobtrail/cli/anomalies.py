@@ -8,7 +8,7 @@ from jobtrail.api.database import reading
 from jobtrail.api.queries import query
 from jobtrail.cli.environment import read_settings
 from jobtrail.cli.parsing import Parser, job_id, positive, subcommands
-from jobtrail.cli.terminal import as_json, line, table
+from jobtrail.cli.terminal import amount, as_json, line, table
 
 
 def configure(parser: Parser, _name: str) -> None:
@@ -38,8 +38,7 @@ def _list(options: Namespace) -> int:
         line("no anomalies", style="green")
     else:
         cells = [
-            [str(row["job_id"]), "" if row["attempt_number"] is None else str(row["attempt_number"])]
-            + [row["kind"], row["detail"]]
+            [str(row["job_id"]), amount(row["attempt_number"], unknown=""), row["kind"], row["detail"]]
             for row in rows
         ]
         table(("job", "attempt", "kind", "detail"), cells, ("job", "attempt"))

@@ -29,7 +29,8 @@ def cancel(settings: Settings, options: Namespace) -> int:
             attempts = reads.attempts_of(database, [options.id])[options.id]
         if row["status"] in ENDED:
             raise JobtrailError(
-                f"job {options.id} is already over: {row['status']} since {clock(row['ended_at'])}; nothing was done"
+                f"job {options.id} is already over: {row['status']} since {clock(row['ended_at'])}; "
+                "nothing was done"
             )
         running = [attempt for attempt in attempts if attempt.status == AttemptStatus.RUNNING]
         with Publisher(settings) as publisher:
@@ -39,9 +40,7 @@ def cancel(settings: Settings, options: Namespace) -> int:
                 publisher.deliver(Cancelled(job_id=options.id, cancelled_by=who))
         if running and not options.json:
             number = running[-1].attempt_number
-            line(
-                f"asked whoever runs attempt {number} of job {options.id} to cancel; waiting for the confirmation"
-            )
+            line(f"asked whoever runs attempt {number} of job {options.id} to cancel; waiting for an answer")
         status = _await_end(database, options.id, options.wait)
         if options.json:
             with database.transaction():
@@ -54,7 +53,8 @@ def cancel(settings: Settings, options: Namespace) -> int:
         raise JobtrailError(f"job {options.id} {status} before it could be cancelled")
     if running:
         raise JobtrailError(
-            f"nobody confirmed within {options.wait:g} s that job {options.id} is cancelled; the request stands. "
+            f"nobody confirmed within {options.wait:g} s that job {options.id} is cancelled; "
+            "the request stands. "
             f"See `jobtrail jobs show {options.id}`; --wait waits longer"
         )
     raise JobtrailError(

@@ -148,7 +148,7 @@ def duration(job: JobRead, ended_at: datetime | None) -> float | None:
 
 
 def main_failure(attempts: list[AttemptRead]) -> FailureReason | None:
-    """What to name first: of the last attempt that has failures, the earliest that has an origin, else the earliest."""
+    """What to name first: of the last attempt with failures, the earliest with an origin, else the first."""
     for attempt in reversed(attempts):
         failures = attempt.failure_summary.failures if attempt.failure_summary else []
         for failure in failures:

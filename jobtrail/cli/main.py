@@ -1,4 +1,4 @@
-"""The command line. A command's module is imported only when it is used, so that `jobtrail tap` starts at once.
+"""The command line. A command's module is imported only when it is used: `jobtrail tap` starts at once.
 
 Exit statuses: 0 done; 1 it did not hold (a failed job, a difference, not found); 2 wrong usage; 3 a server is
 away; 130 interrupted. What goes wrong is one line on stderr that begins with "jobtrail:".
@@ -20,7 +20,7 @@ from jobtrail.errors import JobtrailError, UsageError
 COMMANDS: Final = {
     "demo": ("demo", "see it work: real syncs, tracked live"),
     "up": ("up", "run everything: servers, projector, HTTP"),
-    "down": ("down", "stop what runs under JOBTRAIL_HOME"),
+    "down": ("up", "stop what runs under JOBTRAIL_HOME"),
     "doctor": ("doctor", "check what is configured and what answers"),
     "run": ("track", "run connectors and report the job"),
     "tap": ("track", "report the connector in a shell pipe"),

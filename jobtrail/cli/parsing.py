@@ -31,6 +31,7 @@ class Parser(argparse.ArgumentParser):
         self.epilog = f"example{'s' * (len(lines) > 1)}:\n{shown}"
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]  # noqa: D102
+        options: argparse.Namespace
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
             parser: Parser = getattr(options, "parser", self)

@@ -194,8 +194,9 @@ def _failures(attempts: list[AttemptInfoRead], *, stacktrace: bool) -> None:
     line("Failures", style="bold")
     for number, failure in found:
         where = f" in stream {failure.stream_descriptor.name}" if failure.stream_descriptor else ""
+        origin = failure.failure_origin or "no origin"
         line(
-            f"attempt {number}, {clock(failure.timestamp / 1000)}, {failure.failure_origin or 'no origin'}{where}: "
+            f"attempt {number}, {clock(failure.timestamp / 1000)}, {origin}{where}: "
             f"{_message(failure)} ({_kind(failure)})",
             indent=2,
             style="red",

@@ -148,9 +148,9 @@ def span(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02} m"
 
 
-def amount(value: int | None) -> str:
-    """A count, or - where it is not known."""
-    return "-" if value is None else f"{value:,}"
+def amount(value: int | None, unknown: str = "-") -> str:
+    """A count, or `unknown`."""
+    return unknown if value is None else f"{value:,}"
 
 
 def size(value: int | None) -> str:

@@ -1,0 +1,104 @@
+"""`jobtrail migrate`, `projector` and `api`: the roles apart. They start no servers."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+
+from jobtrail.cli.environment import read_settings
+from jobtrail.cli.interrupts import leave_in_order
+from jobtrail.cli.parsing import Parser
+from jobtrail.cli.terminal import as_json, line
+from jobtrail.cli.up import fallback_notes, insecure_option
+from jobtrail.settings import Settings
+
+DESCRIPTIONS = {
+    "migrate": "Applies the migrations that the database lacks; safe to repeat.",
+    "projector": "Folds the event log into the read models until Ctrl-C; any number may share the work.",
+    "api": "Answers over HTTP on JOBTRAIL_API_HOST:JOBTRAIL_API_PORT until Ctrl-C.",
+}
+
+
+def configure(parser: Parser, name: str) -> None:
+    """Declares the options."""
+    parser.description = (
+        f"{DESCRIPTIONS[name]} Uses the servers of JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS and "
+        "JOBTRAIL_DATABASE_URL, else those that run under JOBTRAIL_HOME."
+    )
+    if name == "migrate":
+        parser.add_argument("--json", action="store_true", help="a JSON list of what was applied")
+    if name == "api":
+        insecure_option(parser)
+    parser.example(f"JOBTRAIL_DATABASE_URL=postgresql://jobtrail@db/jobtrail jobtrail {name}")
+    parser.set_defaults(run={"migrate": _migrate, "projector": _projector, "api": _api}[name])
+
+
+def _settings(*, kafka: bool) -> Settings:
+    """The settings, with what runs under the home where none are set. Raises where there is neither."""
+    from jobtrail.api.database import database_url
+    from jobtrail.running import kafka_address
+
+    settings = read_settings()
+    for note in fallback_notes(settings):
+        print(f"jobtrail: {note}", file=sys.stderr)
+    found = {"database_url": database_url(settings)}
+    if kafka:
+        found["kafka_bootstrap_servers"] = kafka_address(settings)
+    return settings.model_copy(update=found)
+
+
+def _migrate(options: Namespace) -> int:
+    settings = _settings(kafka=False)
+    from jobtrail.cli.service import prepare
+
+    applied = prepare(settings, topics=False)
+    if options.json:
+        as_json(applied)
+    else:
+        line(f"applied {', '.join(applied)}" if applied else "nothing to apply")
+    return 0
+
+
+def _projector(_options: Namespace) -> int:
+    settings = _settings(kafka=True)
+    from jobtrail.cli.service import ProjectorThread, prepare
+
+    leave_in_order()
+    try:
+        prepare(settings)
+        projector = ProjectorThread(settings)
+        projector.start()
+        try:
+            line(f"folding {settings.events_topic} at {settings.kafka_bootstrap_servers}; Ctrl-C ends")
+            sys.stdout.flush()
+            while projector.is_alive():
+                projector.join(0.5)
+            projector.check()
+        finally:
+            projector.stop.set()
+            projector.join(30)
+    except KeyboardInterrupt:
+        pass
+    return 0
+
+
+def _api(options: Namespace) -> int:
+    import time
+
+    from jobtrail.api.access import check_listen, tokens_from
+    from jobtrail.api.serve import bind, serving, url
+
+    settings = _settings(kafka=False)
+    tokens = tokens_from()
+    check_listen(settings.api_host, tokens, insecure=options.insecure_listen)
+    leave_in_order()
+    taken = bind(settings)
+    try:
+        with serving(settings, taken, tokens):
+            line(f"answering at {url(taken)} (API: {url(taken)}/docs); Ctrl-C ends")
+            sys.stdout.flush()
+            while True:
+                time.sleep(3600)
+    except KeyboardInterrupt:
+        pass
+    return 0

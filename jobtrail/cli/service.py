@@ -1,0 +1,133 @@
+"""The whole service in one process: embedded servers where none are set, migrations, projector, HTTP."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import NoReturn
+
+import psycopg
+
+from jobtrail import embedded
+from jobtrail.api.access import check_listen, tokens_from
+from jobtrail.api.serve import bind, serving, url
+from jobtrail.cli.claim import claim
+from jobtrail.consumers.projector import run_projector
+from jobtrail.consumers.topics import TopicAdmin
+from jobtrail.consumers.waiting import Away, database_away, until_it_answers
+from jobtrail.embedded.progress import say
+from jobtrail.projections.migrate import migrate
+from jobtrail.settings import Settings
+
+#: Seconds between two looks at what must go on running.
+LOOK = 0.5
+
+
+@dataclass(frozen=True)
+class Service:
+    """A service that is ready."""
+
+    #: With the addresses of the servers that are used.
+    settings: Settings
+    url: str
+    _servers: embedded.EmbeddedServers | None
+    _projector: ProjectorThread
+
+    def check(self) -> None:
+        """Raises what ended a part of it, if one has ended."""
+        self._projector.check()
+        if self._servers is not None:
+            self._servers.check()
+
+    def wait(self) -> NoReturn:
+        """Until something ends it: KeyboardInterrupt, or the error of a part."""
+        while True:
+            self.check()
+            time.sleep(LOOK)
+
+
+class ProjectorThread(threading.Thread):
+    """The projector beside everything else; what ends it is raised by `check`."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(name="jobtrail-projector", daemon=True)
+        self.stop = threading.Event()
+        self._settings = settings
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Folds until `stop` is set."""
+        try:
+            run_projector(self._settings, self.stop)
+        except BaseException as error:  # noqa: BLE001  # raised again where it is seen
+            self._error = error
+
+    def check(self) -> None:
+        """Raises the error that ended it."""
+        if self._error is not None:
+            raise self._error
+
+
+@contextmanager
+def service(
+    settings: Settings, *, insecure: bool = False, tell: Callable[[str], None] = say
+) -> Iterator[Service]:
+    """Starts everything, in order, and stops it in the opposite one.
+
+    Waits for configured servers that do not answer. Raises JobtrailError where a service of this home runs
+    already, the port is taken, or something cannot start.
+    """
+    tokens = tokens_from()
+    check_listen(settings.api_host, tokens, insecure=insecure)
+    with ExitStack() as stack:
+        mine = stack.enter_context(claim(settings.home))
+        taken = bind(settings)
+        stack.callback(taken.close)
+        servers = None
+        if not settings.kafka_bootstrap_servers or not settings.database_url:
+            servers = stack.enter_context(
+                embedded.servers(
+                    settings.home,
+                    kafka=not settings.kafka_bootstrap_servers,
+                    postgres=not settings.database_url,
+                    cache=settings.cache,
+                    on_progress=tell,
+                )
+            )
+            settings = with_addresses(settings, servers)
+        prepare(settings)
+        projector = ProjectorThread(settings)
+        projector.start()
+        stack.callback(projector.join, 30)
+        stack.callback(projector.stop.set)
+        stack.enter_context(serving(settings, taken, tokens))
+        mine.say(url(taken))
+        yield Service(settings, url(taken), servers, projector)
+
+
+def with_addresses(settings: Settings, servers: embedded.EmbeddedServers) -> Settings:
+    """The settings with the embedded servers where none are set."""
+    return settings.model_copy(
+        update={
+            "kafka_bootstrap_servers": settings.kafka_bootstrap_servers or servers.kafka_bootstrap_servers,
+            "database_url": settings.database_url or servers.database_url,
+        }
+    )
+
+
+def prepare(settings: Settings, *, topics: bool = True) -> list[str]:
+    """Makes the topics and applies the migrations that are missing, waiting for servers; names the latter."""
+    never = threading.Event()
+    if topics:
+        until_it_answers(Away("Kafka"), never, lambda: TopicAdmin(settings).ensure())
+    return until_it_answers(Away("Postgres"), never, lambda: _migrate(settings.database_url or ""))
+
+
+def _migrate(database_url: str) -> list[str]:
+    try:
+        return migrate(database_url)
+    except psycopg.OperationalError as error:
+        raise database_away(database_url, error) from error
