@@ -1,7 +1,7 @@
 """Learns from the events topic that a job is to be cancelled.
 
-A consumer without a group reads the partitions of the jobs that are watched, from where each job began, and
-decodes the few messages that have a watched job's key and are of the right type.
+A consumer without a group reads the partitions of the jobs that are watched, from a little before the job or
+the attempt began, and decodes the few messages that have a watched job's key and are of the right type.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from jobtrail.producers.publisher import Publisher
 #: Seconds between two looks at what is to be watched.
 _LOOK: Final = 0.2
 _BATCH: Final = 1_000
+#: Messages before the beginning that are read too: the job may have been cancelled while nobody ran it.
+_LOOK_BACK: Final = 10_000
 
 
 class Watched(Protocol):
@@ -62,7 +64,7 @@ class CancellationWatch:
 
     def add(self, attempt: Watched, partition: int, offset: int) -> None:
         """Watches for `attempt`, whose job's events stand in `partition` from `offset` on."""
-        offset = offset if offset >= 0 else OFFSET_END
+        offset = max(offset - _LOOK_BACK, 0) if offset >= 0 else OFFSET_END
         with self._lock:
             self._watched.setdefault(_key(attempt), []).append(attempt)
             self._positions[partition] = min(self._positions.get(partition, offset), offset)

@@ -151,7 +151,15 @@ _EPOCH_MILLIS: Final = 1_577_836_800_000
 _RANDOM_BITS: Final = 11
 
 
+_last_id = 0
+_minting: Final = threading.Lock()
+
+
 def offline_job_id() -> int:
-    """A job id that nobody else has, without asking anybody."""
+    """A job id made without asking anybody: unique within the process, and very likely everywhere."""
+    global _last_id  # noqa: PLW0603  # one sequence for the process
     millis = time.time_ns() // 1_000_000 - _EPOCH_MILLIS
-    return _OFFLINE + (millis % 2**41 << _RANDOM_BITS) + secrets.randbits(_RANDOM_BITS)
+    minted = _OFFLINE + (millis % 2**41 << _RANDOM_BITS) + secrets.randbits(_RANDOM_BITS)
+    with _minting:
+        _last_id = max(_last_id + 1, minted)
+        return _last_id
