@@ -11,7 +11,15 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from jobtrail.events import Name
@@ -31,6 +39,15 @@ def _integer(value: object) -> object:
     return None if value is None else int(value)  # type: ignore[call-overload]  # a Decimal or an int
 
 
+def _encodable(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair is no character") from None
+    return value
+
+
+FilterText = Annotated[Name, AfterValidator(_encodable)]
 EpochSeconds = Annotated[int, BeforeValidator(_seconds), Field(json_schema_extra={"format": "int64"})]
 Count = Annotated[int | None, BeforeValidator(_integer), Field(json_schema_extra={"format": "int64"})]
 Old = Annotated[Count, Field(deprecated=True)]
@@ -259,8 +276,10 @@ class Pagination(Model):
 class JobListRequestBody(Model):
     """Which jobs, in which order. Filters are combined; an instant needs its offset from UTC."""
 
-    config_types: list[Name] = Field(min_length=1, max_length=100, examples=[["sync", "reset_connection"]])
-    config_id: Name | None = Field(None, description="The connection, for jobs that have one.")
+    config_types: list[FilterText] = Field(
+        min_length=1, max_length=100, examples=[["sync", "reset_connection"]]
+    )
+    config_id: FilterText | None = Field(None, description="The connection, for jobs that have one.")
     including_job_id: int | None = Field(
         None,
         ge=0,

@@ -164,3 +164,19 @@ FROM jobtrail.checkpoints
 JOIN jobtrail.current_generation USING (generation)
 WHERE projection_set = 'core' AND topic_id = %(topic_id)s
 ;
+-- name: migration_tables
+-- Schemas of ours that say what was applied to them: the control tables' and the live generation's.
+SELECT t.schemaname AS schema
+FROM pg_tables t
+JOIN jobtrail.current_generation g ON t.schemaname IN ('jobtrail', 'jobtrail_g' || g.generation)
+WHERE t.tablename = '_yoyo_migration'
+;
+-- name: applied_migrations
+-- What was applied to one schema of ours, whose name is put in: it comes from migration_tables.
+SELECT migration_id FROM {schema}._yoyo_migration
+;
+-- name: dead_letters
+-- How many messages could not become events, and why the last one.
+SELECT count(*) AS letters, (array_agg(reason ORDER BY broker_at DESC))[1] AS reason
+FROM jobtrail.dead_letters
+;

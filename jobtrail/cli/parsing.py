@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from jobtrail.errors import UsageError
-from jobtrail.kinds import JOB_ID
+
+#: As `jobtrail.kinds.JOB_ID` has it; that module takes longer to load than a command may.
+LARGEST_JOB_ID: Final = 2**53 - 1
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -57,8 +59,8 @@ def subcommands(parser: Parser) -> argparse._SubParsersAction[Parser]:
 
 def job_id(text: str) -> int:
     """A job id from the command line."""
-    if not text.isascii() or not text.isdigit() or int(text[:20]) > (JOB_ID.maximum or 0):
-        raise argparse.ArgumentTypeError(f"{text!r} is no job id (a number from 0 to {JOB_ID.maximum})")
+    if not text.isascii() or not text.isdigit() or int(text[:20]) > LARGEST_JOB_ID:
+        raise argparse.ArgumentTypeError(f"{text!r} is no job id (a number from 0 to {LARGEST_JOB_ID})")
     return int(text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from datetime import UTC, datetime
 from typing import Any
 
 from jobtrail.api import reads
@@ -25,7 +26,7 @@ STREAM_COLUMNS = (
     "of about",
     "bytes",
 )
-ATTEMPT_COLUMNS = ("attempt", "id", "status", "started", "took", "emitted", "committed", "bytes")
+ATTEMPT_COLUMNS = ("attempt", "id", "status", "started", "took", "emitted", "committed", "bytes", "worker")
 
 
 def show(settings: Settings, options: Namespace) -> int:
@@ -34,6 +35,7 @@ def show(settings: Settings, options: Namespace) -> int:
         row = reads.job_row(database, options.id)
         info = reads.job_info(database, options.id, settings.home)
         found = {"job_id": options.id, "limit": 1000}
+        rows = database.execute(query("attempts"), {"job_ids": [options.id]}).fetchall()
         anomalies = database.execute(query("anomalies"), found).fetchall()
         states = {
             (state["attempt_number"], state["stream_namespace"], state["stream_name"]): state
@@ -43,7 +45,7 @@ def show(settings: Settings, options: Namespace) -> int:
         as_json({**dump(info), "anomalies": anomalies})
         return 0
     _answer(info, row)
-    _attempts([entry.attempt for entry in info.attempts])
+    _attempts(rows)
     _streams([entry.attempt for entry in info.attempts], states)
     _failures(info.attempts, stacktrace=options.stacktrace)
     if anomalies:
@@ -118,34 +120,34 @@ def committed(info: JobInfoRead) -> str:
     emitted = f"{amount(totals.records_emitted)} records ({size(totals.bytes_emitted)}) emitted"
     if totals.records_committed is None:
         return f"{emitted}; how many were committed is not known"
-    said = f"{amount(totals.records_committed)} records ({size(totals.bytes_committed)}) committed; {emitted}"
+    weight = "" if totals.bytes_committed is None else f" ({size(totals.bytes_committed)})"
+    said = f"{amount(totals.records_committed)} records{weight} committed; {emitted}"
     summaries = [entry.attempt.failure_summary for entry in info.attempts if entry.attempt.failure_summary]
     partial = any(summary.partial_success for summary in summaries)
     return f"{said}; a partial success" if partial and info.job.status != JobStatus.SUCCEEDED else said
 
 
-def _attempts(attempts: list[AttemptRead]) -> None:
+def _attempts(rows: list[Row]) -> None:
     line("")
-    if not attempts:
+    if not rows:
         line("No attempt yet", style="bold")
         return
     line("Attempts", style="bold")
-    rows = []
-    for attempt in attempts:
-        totals = attempt.total_stats
-        rows.append(
-            [
-                str(attempt.attempt_number),
-                attempt.attempt_id,
-                attempt.status.value,
-                clock(attempt.created_at),
-                span(None if attempt.ended_at is None else attempt.ended_at - attempt.created_at),
-                amount(totals.records_emitted if totals else None),
-                amount(totals.records_committed if totals else None),
-                size(totals.bytes_emitted if totals else None),
-            ]
-        )
-    table(ATTEMPT_COLUMNS, rows, ("attempt", "id", "took", "emitted", "committed", "bytes"))
+    cells = [
+        [
+            str(row["attempt_number"]),
+            str(row["attempt_id"]),
+            row["status"],
+            clock(row["created_at"]),
+            span(((row["ended_at"] or datetime.now(UTC)) - row["created_at"]).total_seconds()),
+            amount(row["records_emitted"]),
+            amount(row["records_committed"]),
+            size(row["bytes_emitted"]),
+            row["worker"] or "-",
+        ]
+        for row in rows
+    ]
+    table(ATTEMPT_COLUMNS, cells, ("attempt", "id", "took", "emitted", "committed", "bytes"))
 
 
 def _streams(attempts: list[AttemptRead], states: dict[tuple[int, str | None, str], Row]) -> None:

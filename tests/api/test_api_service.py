@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from api_scenes import failed_job, project
+
+from jobtrail import events as e
+from jobtrail.api.access import BODY_LIMIT, check_listen, tokens_from
+from jobtrail.api.serve import bind, serving, url
+from jobtrail.consumers.projector import project_until_caught_up
+from jobtrail.errors import SettingError, UsageError
+from jobtrail.producers.publisher import Publisher
+from jobtrail.settings import Settings
+
+pytest_plugins = ["api_client"]
+TOKEN = "a-token-of-sixteen-or-more"
+
+
+def test_ready_once_the_projector_has_caught_up(http: Any, settings: Settings) -> None:
+    """Alive at once, ready when the read models hold what is in the log."""
+    assert http.client.get("/health").json() == {"available": True}
+    with Publisher(settings) as publisher:
+        publisher.publish_all(failed_job(7))
+    project_until_caught_up(settings)
+    answer = http.client.get("/ready")
+    assert (answer.status_code, answer.json()) == (200, {"ready": True, "reasons": [], "behind": 0})
+    assert http.asked("get_light", {"id": 7})["job"]["status"] == "failed"
+
+
+def test_not_ready_while_behind(http: Any, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """503 with the reason, so that a load balancer sends nobody here."""
+    monkeypatch.setattr("jobtrail.api.readiness.READY_WITHIN", 5)
+    with Publisher(settings) as publisher:
+        publisher.publish_all(e.JobCreated(job_id=n, config_type="sync", config_id="c") for n in range(6))
+    answer = http.client.get("/ready")
+    assert answer.status_code == 503
+    assert answer.json()["behind"] == 6
+    assert "6 messages behind" in answer.json()["reasons"][0]
+
+
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """A port where nobody listens, and nobody else can."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+def test_servers_that_are_away_are_named_with_their_settings(settings: Settings, closed_port: int) -> None:
+    """Alive, not ready, and each request says why, without the password."""
+    away = settings.model_copy(
+        update={
+            "database_url": f"postgresql://somebody:secret@127.0.0.1:{closed_port}/jobtrail",
+            "kafka_bootstrap_servers": f"127.0.0.1:{closed_port}",
+        }
+    )
+    taken = bind(away.model_copy(update={"api_port": 0}))
+    with serving(away, taken), httpx.Client(base_url=url(taken), timeout=60) as client:
+        assert client.get("/health").status_code == 200
+        job = client.post("/api/v1/jobs/get", json={"id": 1})
+        ready = client.get("/ready")
+    assert (job.status_code, ready.status_code) == (503, 503)
+    assert f"127.0.0.1:{closed_port}/jobtrail" in job.json()["message"]
+    assert "JOBTRAIL_DATABASE_URL" in job.json()["message"]
+    kafka, postgres = ready.json()["reasons"]
+    assert "JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS" in kafka
+    assert "JOBTRAIL_DATABASE_URL" in postgres
+    assert "secret" not in job.text + ready.text
+
+
+def test_a_request_that_is_too_large_is_refused(http: Any) -> None:
+    """Announced or not, no more than the limit is read."""
+    announced = http.client.post("/api/v1/jobs/get", content=b" " * (BODY_LIMIT + 1))
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(BODY_LIMIT // 100_000 + 1):
+            yield b" " * 100_000
+
+    chunked = http.client.post(
+        "/api/v1/jobs/get", content=pieces(), headers={"content-type": "application/json"}
+    )
+    assert (announced.status_code, chunked.status_code) == (413, 413)
+
+
+def test_with_tokens_only_probes_are_open(settings: Settings, database: str) -> None:
+    """A bearer token lets in, any other text does not."""
+    project(database, failed_job(7))
+    taken = bind(settings.model_copy(update={"api_port": 0}))
+    tokens = ["another-long-enough-token", TOKEN]
+    with serving(settings, taken, tokens), httpx.Client(base_url=url(taken), timeout=60) as client:
+
+        def status(authorization: str | None) -> int:
+            headers = {"authorization": authorization} if authorization else {}
+            return client.post("/v1/jobs/get_light", json={"id": 7}, headers=headers).status_code
+
+        assert status(f"Bearer {TOKEN}") == 200
+        assert [status(text) for text in (None, "Bearer", f"Bearer {TOKEN}x", f"Basic {TOKEN}")] == [401] * 4
+        assert client.get("/health").status_code == 200
+        assert client.get("/openapi.json").status_code == 401
+
+
+def test_listens_elsewhere_only_with_tokens_or_on_purpose() -> None:
+    """Read models name failures and connectors: not for everybody on the network by mistake."""
+    for host in ("127.0.0.1", "::1", "localhost"):
+        check_listen(host, [], insecure=False)
+    check_listen("0.0.0.0", [TOKEN], insecure=False)  # noqa: S104  # not listened on
+    check_listen("0.0.0.0", [], insecure=True)  # noqa: S104
+    with pytest.raises(UsageError, match="JOBTRAIL_API_TOKENS"):
+        check_listen("0.0.0.0", [], insecure=False)  # noqa: S104
+    assert tokens_from({"JOBTRAIL_API_TOKENS": f" {TOKEN}, {TOKEN}2 "}) == (TOKEN, f"{TOKEN}2")
+    with pytest.raises(UsageError, match="fewer than 16"):
+        tokens_from({"JOBTRAIL_API_TOKENS": "short"})
+
+
+def test_serves_on_a_socket_and_gives_the_port_back(settings: Settings, database: str) -> None:
+    """A taken port is one clear error; once the server has stopped, the port is free again."""
+    project(database, failed_job(7))
+    taken = bind(settings.model_copy(update={"api_port": 0}))
+    port = taken.getsockname()[1]
+    same = settings.model_copy(update={"api_port": port})
+    with serving(settings, taken):
+        answer = httpx.post(f"{url(taken)}/api/v1/jobs/get_light", json={"id": 7})
+        assert answer.json()["job"]["id"] == 7
+        with pytest.raises(SettingError, match="JOBTRAIL_API_PORT"):
+            bind(same)
+    bind(same).close()
+
+
+def test_the_interface_is_described(http: Any) -> None:
+    """OpenAPI has every path, with the old counters marked deprecated."""
+    described = http.client.get("/openapi.json").json()
+    paths = {
+        f"{prefix}/jobs/{name}" for prefix in ("/api/v1", "/v1") for name in ("get", "get_light", "list")
+    }
+    assert paths | {"/health", "/ready"} <= described["paths"].keys()
+    attempt = described["components"]["schemas"]["AttemptRead"]["properties"]
+    assert attempt["bytesSynced"]["deprecated"] is True
+    assert attempt["recordsSynced"]["deprecated"] is True
+    assert http.client.get("/docs").status_code == 200
