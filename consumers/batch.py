@@ -72,6 +72,6 @@ class Batch:
 
 
 def _last(records: Records) -> dict[Place, int]:
-    """The offset after the last message of each partition; the last one in the list is the last in the log."""
+    """The offset after the last message of each partition; its messages are in the order of the log."""
     last = dict(zip(records.partitions, records.offsets, strict=True))
     return {(records.topic, partition): offset + 1 for partition, offset in last.items()}

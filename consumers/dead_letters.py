@@ -1,7 +1,7 @@
 """The relay: publishes dead letters from their table to their topic.
 
-At least once: a letter is marked after Kafka confirmed it. Several relays share the work, since each locks the
-letters that it publishes and passes by those that another one has locked.
+At least once: a letter is marked after Kafka confirmed it. Several relays share the work, since each locks
+the letters that it publishes and passes by those that another one has locked.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from jobtrail.consumers.waiting import (
     database_away,
     until_it_answers,
 )
-from jobtrail.errors import ServerAwayError
+from jobtrail.errors import PublishError
 from jobtrail.producers.client import client_config
 from jobtrail.projections.letters import DeadLetter
-from jobtrail.running import KAFKA_SETTING, kafka_address
+from jobtrail.running import kafka_address
 from jobtrail.settings import Settings
 
 log = logging.getLogger("jobtrail")
@@ -76,8 +76,7 @@ class Relay:
     def publish(self) -> int:
         """Publishes what waits and is locked by nobody else; returns how many letters.
 
-        Raises ServerAwayError where Kafka or Postgres does not answer; what was not confirmed stays to be
-        published.
+        Raises ServerAwayError where Postgres does not answer, PublishError where Kafka did not confirm all.
         """
         published = 0
         try:
@@ -86,29 +85,29 @@ class Relay:
             ) as connection:
                 while done := self._publish_batch(connection):
                     published += done
-        except psycopg.OperationalError as error:
+        except psycopg.Error as error:
             raise database_away(self._database_url, error) from error
         return published
 
     def _publish_batch(self, connection: psycopg.Connection[Any]) -> int:
         with connection.transaction(), connection.cursor(row_factory=args_row(DeadLetter)) as cursor:
             letters = cursor.execute(_TAKE, (BATCH,)).fetchall()
-            confirmed = self._confirmed(letters)
+            confirmed, why = self._confirmed(letters)
             places = [(letter.topic_id, letter.partition, letter.offset) for letter in confirmed]
             if places:
                 cursor.execute(_MARK, [list(column) for column in zip(*places, strict=True)])
         if len(confirmed) < len(letters):
-            raise ServerAwayError(
-                "Kafka",
-                self._kafka_address,
-                KAFKA_SETTING,
-                f"{len(letters) - len(confirmed)} dead letters not confirmed",
+            raise PublishError(
+                f"{len(letters) - len(confirmed)} dead letters were not confirmed by topic {self._topic}"
+                f" at {self._kafka_address} ({why}); they stay to be published"
             )
         return len(letters)
 
-    def _confirmed(self, letters: list[DeadLetter]) -> list[DeadLetter]:
+    def _confirmed(self, letters: list[DeadLetter]) -> tuple[list[DeadLetter], str]:
+        """Those that Kafka has, and why it has not the others."""
         confirmed: list[DeadLetter] = []
         too_large: list[DeadLetter] = []
+        why = ["no answer in time"]
 
         def reported(letter: DeadLetter, error: KafkaError | None) -> None:
             if error is None:
@@ -116,7 +115,7 @@ class Relay:
             elif error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
                 too_large.append(letter)
             else:
-                log.debug("dead letter %s: %s", _place(letter), error.str())
+                why.append(error.str())
 
         for letter in letters:
             self._produce(letter, letter.value, reported)
@@ -126,7 +125,7 @@ class Relay:
             log.warning("dead letter %s is published without its value, which is too large", _place(letter))
             self._produce(letter, None, reported)
         self._producer.flush(CONFIRM_TIMEOUT)
-        return confirmed
+        return confirmed, why[-1]
 
     def _produce(
         self,
@@ -137,12 +136,13 @@ class Relay:
         def delivered(error: KafkaError | None, _message: Message) -> None:
             reported(letter, error)
 
+        headers = _headers(letter, value)
         try:
-            self._producer.produce(
-                self._topic, value, letter.key, headers=_headers(letter, value), on_delivery=delivered
-            )
-        except BufferError:
-            self._producer.flush(CONFIRM_TIMEOUT)
+            try:
+                self._producer.produce(self._topic, value, letter.key, headers=headers, on_delivery=delivered)
+            except BufferError:  # the client's queue is full
+                self._producer.flush(CONFIRM_TIMEOUT)
+                self._producer.produce(self._topic, value, letter.key, headers=headers, on_delivery=delivered)
         except KafkaException as error:
             reported(letter, error.args[0])
 
@@ -167,29 +167,40 @@ def _place(letter: DeadLetter) -> str:
 
 
 def relay_once(settings: Settings) -> int:
-    """Publishes what waits; returns how many letters. Raises ServerAwayError."""
+    """Publishes what waits; returns how many letters. Raises ServerAwayError and PublishError."""
     return Relay(settings).publish()
 
 
-def run_relay(settings: Settings, stop: threading.Event, wake: threading.Event | None = None) -> None:
+def run_relay(
+    settings: Settings, stop: threading.Event, wake: threading.Event, away: Away | None = None
+) -> None:
     """Publishes dead letters until `stop` is set: every few seconds, and when `wake` is set."""
-    relay, away = Relay(settings), Away("What publishes dead letters")
-    wake = wake or stop
+    relay, away = Relay(settings), away or Away("Postgres")
+    said = False
     while not stop.is_set():
         try:
             until_it_answers(away, stop, relay.publish)
+            said = False
         except StoppedError:
             return
+        except PublishError as error:
+            if not said:
+                log.warning("%s", error)
+            said = True
         if wake.wait(INTERVAL) and not stop.is_set():
             wake.clear()
 
 
 @contextmanager
 def relaying(settings: Settings) -> Iterator[Callable[[], None]]:
-    """A relay in a thread of its own; gives what wakes it. At the end it publishes what waits, and ends."""
+    """A relay in a thread of its own; gives what wakes it."""
     stop, wake = threading.Event(), threading.Event()
     thread = threading.Thread(
-        target=run_relay, args=(settings, stop, wake), name="jobtrail-dead-letters", daemon=True
+        target=run_relay,
+        # Whoever this thread works for says that Postgres is away.
+        args=(settings, stop, wake, Away("Postgres", logging.DEBUG)),
+        name="jobtrail-dead-letters",
+        daemon=True,
     )
     thread.start()
     try:

@@ -107,7 +107,7 @@ class Source:
         return bool(self._positions) and self._ended >= self._positions.keys()
 
     def lag(self) -> dict[Place, int]:
-        """Offsets between what was read and the end of the log, as last heard of; for each partition of ours."""
+        """Offsets from what was read to the end of the log, as last heard of, for each partition of ours."""
         found = {}
         for (topic, partition), position in self._positions.copy().items():
             with contextlib.suppress(KafkaException):
@@ -138,7 +138,7 @@ class Source:
             if (move.topic, move.partition) in self._positions:
                 self._positions[move.topic, move.partition] = move.next
         if time.monotonic() > self._next_courtesy:
-            self._commit(asynchronous=True)
+            self._commit()
 
     def rewind(self) -> None:
         """Goes on at the checkpoints as they are now, with the partitions that are still ours."""
@@ -147,7 +147,7 @@ class Source:
 
     def close(self) -> None:
         """Leaves the group. The partitions go to its other members."""
-        self._commit(asynchronous=False)
+        self._commit()
         self._consumer.close()
 
     def _next(self) -> Batch | None:
@@ -199,8 +199,8 @@ class Source:
         place = f"topic {topic}, partition {partition}"
         if position < low:
             raise LogError(
-                f"{place}: offsets {position} to {low - 1} are needed next and are no longer in the log, which"
-                f" begins at {low}; rebuild from an archive that has them"
+                f"{place}: offsets {position} to {low - 1} are needed next and are no longer in the log,"
+                f" which begins at {low}; rebuild from an archive that has them"
             )
         raise LogError(
             f"{place}: the checkpoint is {position}, but the log ends at {high}: it lost events that the read"
@@ -247,12 +247,12 @@ class Source:
         self._ended.clear()
         self._consumer.assign([TopicPartition(*place, at) for place, at in self._positions.items()])
 
-    def _commit(self, *, asynchronous: bool) -> None:
+    def _commit(self) -> None:
         self._next_courtesy = time.monotonic() + COURTESY
         offsets = [TopicPartition(*place, at) for place, at in self._positions.items()]
         if offsets:
             with contextlib.suppress(KafkaException):
-                self._consumer.commit(offsets=offsets, asynchronous=asynchronous)
+                self._consumer.commit(offsets=offsets, asynchronous=True)
 
 
 def _made_anew(topic: str, topic_id: str, known: str) -> LogError:

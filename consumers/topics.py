@@ -10,7 +10,12 @@ from types import MappingProxyType
 from typing import Any, Final, NoReturn, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but its types do not say so
+    AdminClient,
+    ConfigResource,
+    NewTopic,
+    ResourceType,
+)
 
 from jobtrail.errors import LogError, NotFoundError, ServerAwayError
 from jobtrail.producers.client import client_config
@@ -37,7 +42,7 @@ class TopicAdmin:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.address = kafka_address(settings)
-        self._admin = AdminClient(client_config(settings, self.address))
+        self._admin = AdminClient({**client_config(settings, self.address)})
 
     def ensure(self) -> dict[str, str]:
         """Makes the topics that are missing, checks the others, and returns topic → id of the two to be read.

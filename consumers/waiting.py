@@ -31,8 +31,9 @@ class StoppedError(Exception):
 class Away:
     """Says once that a server is away, and once that it is back."""
 
-    def __init__(self, server: str) -> None:
+    def __init__(self, server: str, level: int = logging.WARNING) -> None:
         self._server = server
+        self._level = level
         self._said = False
 
     def __bool__(self) -> bool:
@@ -41,13 +42,13 @@ class Away:
     def gone(self, error: ServerAwayError) -> None:
         """The server does not answer."""
         if not self._said:
-            log.warning("%s; waiting for it", error)
+            log.log(self._level, "%s; waiting for it", error)
         self._said = True
 
     def back(self) -> None:
         """The server answers."""
         if self._said:
-            log.warning("%s answers again; going on", self._server)
+            log.log(self._level, "%s answers again; going on", self._server)
         self._said = False
 
 
@@ -83,7 +84,7 @@ def shown_address(database_url: str) -> str:
 
 
 def database_address(settings: Settings) -> str:
-    """libpq address of Postgres. Raises SettingError where none is set and none runs."""
+    """Address of Postgres as libpq writes it. Raises SettingError where none is set and none runs."""
     found = settings.database_url or address(settings.home, "postgres")
     if found is None:
         raise SettingError(
