@@ -36,6 +36,8 @@ from jobtrail.settings import Settings
 
 #: Connections to Postgres: reads are short, and the projector needs the processors too.
 POOL_SIZE: Final = 8
+#: Seconds for which a request waits for a connection.
+ANSWER_WITHIN: Final = 2.0
 PREFIXES: Final = ("/api/v1", "/v1")
 
 jobs = APIRouter(
@@ -112,7 +114,9 @@ def create_app(settings: Settings, tokens: Sequence[str] = ()) -> FastAPI:
         min_size=1,
         max_size=POOL_SIZE,
         open=False,
-        timeout=database.CONNECT_TIMEOUT,
+        timeout=ANSWER_WITHIN,
+        # A lost connection is not waited for with ever longer pauses: the next request makes a new one.
+        reconnect_timeout=database.CONNECT_TIMEOUT,
         configure=_configure,
         check=ConnectionPool.check_connection,
         kwargs={

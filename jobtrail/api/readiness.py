@@ -25,7 +25,7 @@ from jobtrail.settings import Settings
 READY_WITHIN: Final = 10_000
 #: Seconds for which one look is good: probes come often, and each costs Kafka a request per partition leader.
 LOOK_AGAIN: Final = 1.0
-KAFKA_TIMEOUT: Final = 5.0
+KAFKA_TIMEOUT: Final = 3.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_scenes import COMMAND, jobtrail, unset
+
+from jobtrail.cli.main import COMMANDS, run
+from jobtrail.settings import Settings
+
+SUBCOMMANDS = {"jobs": ("list", "show", "watch", "cancel"), "anomalies": ("list",)}
+EVERY = [
+    *([name] for name in COMMANDS),
+    *([name, sub] for name, subs in SUBCOMMANDS.items() for sub in subs),
+]
+
+
+@pytest.mark.parametrize("command", EVERY, ids=" ".join)
+def test_every_command_shows_an_example(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """--help ends with something that can be typed."""
+    with pytest.raises(SystemExit, match=r"^0$"):
+        run([*command, "--help"])
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: jobtrail {' '.join(command)}")
+    _, _, example = shown.rpartition("example")
+    assert f"jobtrail {command[0]}" in example
+
+
+def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n  {name} " in shown for name in COMMANDS)
+    assert run([]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["job"], "no command 'job'; did you mean 'jobs'?"),
+        (["jobs", "lst"], "did you mean 'list'?"),
+        (["jobs", "list", "--statsu", "failed"], "'--statsu' is not known; did you mean '--status'?"),
+        (["jobs", "list", "--status", "sucess"], "did you mean 'succeeded'?"),
+        (["jobs", "list", "--limit", "0"], "no number from 1"),
+        (["jobs", "show"], "required: ID"),
+        (["jobs", "show", "-1"], "jobtrail jobs show --help"),
+        (["jobs", "show", "9007199254740992"], "no job id"),
+        (["jobs", "show", "\uff11"], "no job id"),
+        (["jobs", "cancel", "1", "--wait", "nan"], "no number of seconds"),
+        (["jobs", "show", "1\x1b[2J"], r"1\x1b[2J"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line says what is wrong and what may have been meant."""
+    assert run(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("jobtrail: ")
+    assert said in shown.err
+    assert shown.err.count("\n") == 1
+    assert "\x1b" not in shown.err
+    assert shown.out == ""
+
+
+def test_a_wrong_setting_is_named(settings: Settings) -> None:
+    found = jobtrail(settings, "jobs", "list", JOBTRAIL_API_PROT="1")
+    assert (found.returncode, found.stderr.count("\n")) == (2, 1)
+    assert "JOBTRAIL_API_PROT" in found.stderr
+
+
+def test_with_nothing_running_it_says_what_to_start(settings: Settings, tmp_path: Path) -> None:
+    """Status 3, one line, and the way out."""
+    for command in (["jobs", "list"], ["jobs", "show", "1"], ["anomalies", "list"], ["migrate"], ["api"]):
+        found = jobtrail(unset(settings, tmp_path / "empty"), *command)
+        assert (found.returncode, found.stderr.count("\n")) == (3, 1), found.stderr
+        assert "jobtrail up" in found.stderr
+
+
+def test_a_postgres_that_is_away_is_named_without_its_password(settings: Settings) -> None:
+    away = settings.model_copy(update={"database_url": "postgresql://somebody:secret@127.0.0.1:9/jobtrail"})
+    found = jobtrail(away, "jobs", "list")
+    assert (found.returncode, found.stderr.count("\n")) == (3, 1)
+    assert "127.0.0.1:9/jobtrail" in found.stderr
+    assert "JOBTRAIL_DATABASE_URL" in found.stderr
+    assert "secret" not in found.stderr
+
+
+def test_a_missing_extra_is_one_line() -> None:
+    """The base install has the SDK and the tap; what needs more says how to get it."""
+    code = (
+        "import sys; sys.modules['psycopg'] = None;"
+        "from jobtrail.cli.main import run; sys.exit(run(['jobs', 'list']))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 2
+    assert "pip install 'jobtrail[server,embedded]'" in found.stderr
+    assert found.stderr.count("\n") == 1
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    """As in `jobtrail --help | true`."""
+    process = subprocess.Popen([*COMMAND, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout
+    assert process.stderr
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait(30) in {0, 141}
+
+
+def test_help_loads_no_server_parts() -> None:
+    """`jobtrail --help` answers at once."""
+    code = (
+        "import sys; from jobtrail.cli.main import run; run(['--help']);"
+        "print({'polars', 'psycopg', 'fastapi', 'rich', 'confluent_kafka', 'pydantic'} & sys.modules.keys())"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.endswith("set()\n")
