@@ -63,8 +63,9 @@ class BulkReader:
         tail = os.urandom(TAIL_SIZE)
         seam = tail + self._header
         # The first header goes and the one that the last seam promises comes: that saves a column.
-        block = b"".join((tail.join(values)[len(self._header) :], seam))
-        file = (self._file_head, _number(len(values)), _number(len(block)), block, _SYNC)
+        bodies = memoryview(tail.join(values))[len(self._header) :]
+        size = _number(len(bodies) + len(seam))
+        file = (self._file_head, _number(len(values)), size, bodies, seam, _SYNC)
         try:
             frame = pl.read_avro(io.BytesIO(b"".join(file)))
         except (PolarsError, PanicException, ValueError, OverflowError, MemoryError) as error:

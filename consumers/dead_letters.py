@@ -67,7 +67,8 @@ class Relay:
                 **client_config(settings, self._kafka_address),
                 "enable.idempotence": True,
                 "compression.type": "lz4",
-                "linger.ms": 5,
+                # One that is too large must not take others with it.
+                "batch.num.messages": 1,
                 "message.max.bytes": LARGEST,
                 "message.timeout.ms": int(CONFIRM_TIMEOUT * 1000),
             }
