@@ -18,6 +18,8 @@ from jobtrail.settings import Settings
 
 #: Seconds between two looks.
 LOOK: Final = 0.5
+#: Seconds that a job which began just now may need to be seen.
+APPEARS_WITHIN: Final = 2.0
 ENDED: Final = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
 COLUMNS: Final = ("stream", "emitted", "committed", "of about", "bytes")
 
@@ -64,10 +66,17 @@ def look(database: Database, job_id: int) -> View:
 
 
 def watch(settings: Settings, job_id: int) -> int:
-    """Shows the job until it ends; 0 if it succeeded, else 1."""
+    """Shows the job until it ends; 0 if it succeeded, else 1. Raises JobNotFoundError."""
+    since = time.monotonic()
     with reading(settings) as database, display() as show:
         while True:
-            view = look(database, job_id)
+            try:
+                view = look(database, job_id)
+            except reads.JobNotFoundError:
+                if time.monotonic() - since > APPEARS_WITHIN:
+                    raise
+                time.sleep(LOOK / 5)
+                continue
             show(view)
             if view.job.status in ENDED:
                 return 0 if view.job.status == JobStatus.SUCCEEDED else 1
