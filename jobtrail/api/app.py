@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from typing import Annotated, Any, Final
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from typing import Any, Final
 
 import psycopg
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from psycopg.rows import dict_row
@@ -47,37 +47,38 @@ jobs = APIRouter(
 )
 
 
-def _database(request: Request) -> Iterator[Database]:
-    """A connection for one request."""
-    with request.app.state.reading() as connection:
-        yield connection
-
-
-Reading = Annotated[Database, Depends(_database)]
+def _reads(request: Request) -> AbstractContextManager[Database]:
+    """A connection for one answer. Not a dependency: each of those costs two changes of thread."""
+    reading: Callable[[], AbstractContextManager[Database]] = request.app.state.reading
+    return reading()
 
 
 @jobs.post("/get", response_model_exclude_none=True)
-def get_job(body: JobIdRequestBody, connection: Reading, request: Request) -> JobInfoRead:
+def get_job(body: JobIdRequestBody, request: Request) -> JobInfoRead:
     """A job with its attempts, their streams, failures and logs."""
-    return reads.job_info(connection, body.id, request.app.state.settings.home)
+    with _reads(request) as connection:
+        return reads.job_info(connection, body.id, request.app.state.settings.home)
 
 
 @jobs.post("/get_without_logs", response_model_exclude_none=True)
-def get_job_without_logs(body: JobIdRequestBody, connection: Reading) -> JobInfoRead:
+def get_job_without_logs(body: JobIdRequestBody, request: Request) -> JobInfoRead:
     """The same with empty logs."""
-    return reads.job_info(connection, body.id, None)
+    with _reads(request) as connection:
+        return reads.job_info(connection, body.id, None)
 
 
 @jobs.post("/get_light", response_model_exclude_none=True)
-def get_job_light(body: JobIdRequestBody, connection: Reading) -> JobInfoLightRead:
+def get_job_light(body: JobIdRequestBody, request: Request) -> JobInfoLightRead:
     """The job alone, with its totals: under 1 KB, whatever its attempts and logs weigh."""
-    return reads.job_light(connection, body.id)
+    with _reads(request) as connection:
+        return reads.job_light(connection, body.id)
 
 
 @jobs.post("/list", response_model_exclude_none=True)
-def list_jobs(body: JobListRequestBody, connection: Reading) -> JobReadList:
+def list_jobs(body: JobListRequestBody, request: Request) -> JobReadList:
     """Jobs with their attempts, newest first unless asked otherwise, and how many match in all."""
-    return reads.job_list(connection, body)
+    with _reads(request) as connection:
+        return reads.job_list(connection, body)
 
 
 probes = APIRouter(tags=["service"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NoReturn
 
@@ -31,6 +32,11 @@ class Parser(argparse.ArgumentParser):
         """Shows the lines below the options."""
         shown = "\n".join(f"  {line}" for line in lines)
         self.epilog = f"example{'s' * (len(lines) > 1)}:\n{shown}"
+
+    def format_help(self) -> str:
+        """The help, with the description in lines of at most 80 characters."""
+        self.description = textwrap.fill(self.description or "", 80)
+        return super().format_help()
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]  # noqa: D102
         options: argparse.Namespace
