@@ -132,7 +132,7 @@ class Attempt:
         """
         blame = Blame(self._id, FailureOrigin.SOURCE)
         with blame:
-            iterator = iter(records() if callable(records) else records)
+            iterator = iter(records if isinstance(records, Iterable) else records())
         while True:
             with blame:
                 record = next(iterator, _END)

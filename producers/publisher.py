@@ -120,7 +120,7 @@ class Publisher:
         except PublishError as error:
             if not self._refusing:
                 self._refusing = True
-                log.error("%s; what is refused from now on is counted only", error)  # no trace
+                log.error("%s; what is refused from now on is counted only", error)
             return None
         self._refusing = False
         return receipt
@@ -136,9 +136,7 @@ class Publisher:
         if not receipt.wait(timeout):
             raise PublishError(f"{type(event).__name__}: {self._unconfirmed(timeout)}")
         if receipt.error is not None:
-            raise PublishError(
-                f"{type(event).__name__} was refused by Kafka at {self.address}: {receipt.error}"
-            )
+            raise PublishError(f"{type(event).__name__}: Kafka at {self.address} refuses it: {receipt.error}")
         return receipt
 
     def await_receipt(self, receipt: Receipt) -> None:
@@ -162,13 +160,11 @@ class Publisher:
         if self.counts.waiting:
             raise PublishError(self._unconfirmed(timeout))
         if refused:
-            raise PublishError(
-                f"{refused:,} events were refused by Kafka at {self.address}; the log says why"
-            )
+            raise PublishError(f"Kafka at {self.address} refused {refused:,} events; the log says why")
 
     def close(self) -> None:
         """Flushes for up to settings.flush_timeout seconds, logs how many events are lost, and ends."""
-        if self._closed.is_set() or os.getpid() != self._pid:
+        if self.closed:
             return
         self._patiently(lambda timeout: self._producer.flush(timeout) == 0)
         self._closed.set()

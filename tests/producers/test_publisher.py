@@ -21,6 +21,7 @@ from jobtrail import codec, events
 from jobtrail.errors import PublishError, SettingError, UsageError
 from jobtrail.producers.facts import make
 from jobtrail.producers.publisher import Publisher
+from jobtrail.running import address, kafka_address
 from jobtrail.settings import Settings
 
 
@@ -156,9 +157,9 @@ def test_an_error_of_delivery_is_said_once(
     with caplog.at_level(logging.INFO, "jobtrail"), Publisher(settings) as publisher:
         for _ in range(3):
             large = events.Failure(job_id=1, attempt_number=0, internal_message=os.urandom(2_000).hex())
-            with pytest.raises(PublishError, match="was refused by Kafka at"):
+            with pytest.raises(PublishError, match="refuses it"):
                 publisher.deliver(large)
-        with pytest.raises(PublishError, match="3 events were refused"):
+        with pytest.raises(PublishError, match="refused 3 events"):
             publisher.flush()
         publisher.flush()
         assert publisher.counts.failed == 3
@@ -171,6 +172,23 @@ def test_an_error_of_delivery_is_said_once(
 def test_no_address_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS: not set.*jobtrail up"):
         Publisher(Settings(home=tmp_path))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="embedded servers do not run there")
+def test_without_settings_the_servers_under_home_are_used(nowhere: str, tmp_path: Path) -> None:
+    """Only while they live: the lock says so, and the kernel frees it whatever happens to them."""
+    import fcntl
+
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "kafka.address").write_text(nowhere)
+    with (run / "kafka.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert kafka_address(Settings(home=tmp_path)) == nowhere
+        assert kafka_address(Settings(home=tmp_path, kafka_bootstrap_servers="k:1")) == "k:1"
+        assert address(tmp_path, "postgres") is None
+    with pytest.raises(SettingError, match="no Kafka runs under"):
+        kafka_address(Settings(home=tmp_path))
 
 
 def test_a_client_setting_that_does_not_fit_is_named(nowhere: str, tmp_path: Path) -> None:
