@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,22 +18,6 @@ if sys.platform != "win32":
     import fcntl
 
 KAFKA_SETTING: Final = "JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS"
-
-
-@dataclass(frozen=True, slots=True)
-class RunningServers:
-    """The embedded servers of one home; None: that one does not run, or this account may not know."""
-
-    #: host:port of the broker.
-    kafka_bootstrap_servers: str | None
-    #: libpq address of Postgres, with its password.
-    database_url: str | None
-
-
-def running(home: Path) -> RunningServers | None:
-    """What runs and is ready under `home` now; None when nothing does. Takes well under a millisecond."""
-    kafka, postgres = address(home, "kafka"), address(home, "postgres")
-    return RunningServers(kafka, postgres) if kafka or postgres else None
 
 
 def address(home: Path, name: str) -> str | None:

@@ -1,7 +1,8 @@
 """One Kafka and one Postgres for a whole test run, and what a test takes from them.
 
 In containers where a Docker engine answers, else the embedded servers under a home of the run; workers of
-pytest-xdist share them. Where neither can be had, tests that need them are skipped with the reason, and in CI fail.
+pytest-xdist share them. Where neither can be had, tests that need them are skipped with the reason; in CI
+they fail.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass
@@ -98,7 +100,7 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _provide_locale(folder: Path) -> None:
-    """Makes LOCALE available to the servers that this run starts, where the machine has the sources but not it."""
+    """Makes LOCALE for the servers that this run starts, where the machine has its sources only."""
     tools = shutil.which("locale"), shutil.which("localedef")
     if None in tools or folder.exists():
         return
@@ -141,13 +143,18 @@ class Topics:
 
 @pytest.fixture
 def topics(kafka_admin: AdminClient) -> Iterator[Topics]:
-    """Topics as Jobtrail makes them: 4 partitions of events, one of each other, broker time, kept for ever."""
+    """Topics as Jobtrail makes them: 4 partitions of events, 1 of the others, broker time, kept for ever."""
     mark = uuid.uuid4().hex[:12]
     names = Topics(f"events-{mark}", f"registry-{mark}", f"dead-letters-{mark}")
     kept = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete", "retention.ms": "-1"}
     new = [NewTopic(name, 4 if name == names.events else 1, 1, config=kept) for name in astuple(names)]
     for made in kafka_admin.create_topics(new).values():
         made.result(30)
+    deadline = time.monotonic() + 30
+    while not set(astuple(names)) <= kafka_admin.list_topics(timeout=30).topics.keys():
+        # The controller has confirmed them; the broker learns of them a moment later.
+        assert time.monotonic() < deadline, f"the broker does not know {names} after 30 s"
+        time.sleep(0.01)
     yield names
     kafka_admin.delete_topics(list(astuple(names)))  # not waited for
 
@@ -179,12 +186,22 @@ def prepare_template(url: str) -> None:
 @pytest.fixture
 def database(postgres_admin_url: str, database_template: str) -> Iterator[str]:
     """Address of a fresh database with the migrations applied, dropped after the test."""
+    yield from _fresh_database(postgres_admin_url, database_template)
+
+
+def _fresh_database(postgres_admin_url: str, database_template: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(postgres_admin_url, autocommit=True) as connection:
         make = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
         connection.execute(make.format(sql.Identifier(name), sql.Identifier(database_template)))
     yield _database_url(postgres_admin_url, name)
     _drop(postgres_admin_url, name)
+
+
+@pytest.fixture(scope="module")
+def database_module(postgres_admin_url: str, database_template: str) -> Iterator[str]:
+    """As `database`, shared by the tests of one module, for laws that try many examples."""
+    yield from _fresh_database(postgres_admin_url, database_template)
 
 
 def _database_url(admin_url: str, name: str) -> str:

@@ -36,7 +36,7 @@ def engine_answers() -> bool:
 
 
 def shared(run_folder: Path) -> dict[str, str]:
-    """Addresses of this run's two containers, which the first worker to ask starts: keys kafka and postgres."""
+    """Addresses of this run's two containers (keys kafka, postgres); the first worker to ask starts them."""
     noted = run_folder / "containers.json"
     with (run_folder / "containers.lock").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
@@ -61,7 +61,7 @@ def _container(image: str, environment: dict[str, str]) -> Any:
     from testcontainers.core.config import testcontainers_config
     from testcontainers.core.container import DockerContainer
 
-    # Its reaper would end the containers with the worker that started them, while other workers still use them.
+    # Its reaper would end them with the worker that started them, while other workers still use them.
     testcontainers_config.ryuk_disabled = True
     container = DockerContainer(image)
     for name, value in environment.items():

@@ -49,7 +49,7 @@ class Account:
         return None if self.uid is None else []
 
     def can(self, path: Path, access: str = "x") -> bool:
-        """Whether it may read (r), write (w) or enter or execute (x) `path`: tried, not computed from modes."""
+        """Whether it may read (r), write (w), or enter or execute (x) `path`: tried, not computed."""
         if self.uid is None:
             return os.access(path, {"r": os.R_OK, "w": os.W_OK, "x": os.X_OK}[access])
         command = ["/bin/sh", "-c", f'test -{access} "$0"', str(path)]
@@ -59,18 +59,18 @@ class Account:
         return tried.returncode == 0
 
     def require_entry(self, folder: Path, purpose: str) -> None:
-        """Raises EmbeddedError, naming the closed folder, unless the account can enter `folder` and all above."""
+        """Raises EmbeddedError, naming the closed folder, unless it can enter `folder` and all above."""
         if self.can(folder):
             return
         closed = next((parent for parent in reversed(folder.parents) if not self.can(parent)), folder)
         raise EmbeddedError(
-            f"{purpose} {folder} cannot be used: account {self.name or 'of this process'}, which runs the servers, "
-            f"may not enter {closed} (mode {closed.stat().st_mode & 0o7777:04o}); "
+            f"{purpose} {folder} cannot be used: account {self.name}, which runs the servers, may not "
+            f"enter {closed} (mode {closed.stat().st_mode & 0o7777:04o}); "
             f"choose a place that it can enter, such as /var/lib/jobtrail, or open {closed} to it"
         )
 
     def own_folder(self, path: Path) -> Path:
-        """A folder of the servers' own, 0700, made when it is not there. Raises EmbeddedError if another owns it."""
+        """A folder of the servers' own (0700), made if missing. Raises EmbeddedError if another owns it."""
         if not path.exists():
             path.mkdir(mode=0o700)
             if self.uid is not None and self.gid is not None:
@@ -78,7 +78,7 @@ class Account:
         owner = path.stat().st_uid
         if owner != (os.geteuid() if self.uid is None else self.uid):
             raise EmbeddedError(
-                f"{path} belongs to account number {owner}, but {self.name or 'this account'} runs the servers; "
+                f"{path} belongs to account number {owner}, but {self.name or 'this one'} runs the servers; "
                 "start as the account that made it, or choose another JOBTRAIL_HOME"
             )
         return path

@@ -1,7 +1,7 @@
-"""Kafka's jars: which ones (the lock), where they are kept (the cache), and that they are what the lock says.
+"""Kafka's jars: which ones (the lock), where they are kept (the cache), and that they are the locked ones.
 
-The lock names every jar of the class path that jgo resolved when the lock was written, with its SHA-256. A start
-downloads exactly these and resolves nothing; with all of them in the cache it does not touch the network.
+The lock names every jar of the class path that jgo resolved when the lock was written, with its SHA-256. A
+start downloads exactly these and resolves nothing; with all of them in the cache it needs no network.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def sha256(path: Path) -> str:
 
 
 def maven(repository: Path) -> MavenContext:
-    """jgo's context with its local repository at `repository`; its own settings may name mirrors to try first."""
+    """A context of jgo that downloads into `repository`; jgo's own settings may name mirrors to try first."""
     try:
         from jgo.config import GlobalSettings
         from jgo.maven import MavenContext
@@ -119,9 +119,9 @@ def _download(lock: Lock, missing: list[Jar], folder: Path, say: Callable[[str],
                     path = part.resolve()
                 except (OSError, RuntimeError) as error:  # requests' errors are OSErrors
                     raise EmbeddedError(
-                        f"Apache Kafka {lock.kafka} is not in {folder} yet and {jar.file} cannot be downloaded "
-                        f"({_short(error)}); connect to the network for this one time (HTTPS_PROXY is obeyed), copy "
-                        "that folder from another machine, or set JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS to a Kafka of yours"
+                        f"Apache Kafka {lock.kafka} is not in {folder} and {jar.file} cannot be downloaded "
+                        f"({_cause(error)}); connect to the network this once (HTTPS_PROXY is obeyed), copy "
+                        "the folder from elsewhere, or set JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS to your own Kafka"
                     ) from None
                 verify(jar, path)
                 path.chmod(0o644)
@@ -131,14 +131,10 @@ def _download(lock: Lock, missing: list[Jar], folder: Path, say: Callable[[str],
         shutil.rmtree(incoming, ignore_errors=True)
 
 
-def _short(error: Exception) -> str:
-    """The cause at the bottom, without the addresses of the layers above."""
-    text = str(error)
-    for sign in ("[Errno", "Temporary failure", "Name or service", "timed out", "not found in remote"):
-        if sign in text:
-            return (
-                text[text.index(sign) :].split("'")[0].split(")")[0].strip(" \"',")
-                if sign != "not found in remote"
-                else ("no repository has it")
-            )
-    return f"{type(error).__name__}: {text[:200]}"
+def _cause(error: BaseException) -> str:
+    """What the innermost error says: those around it repeat it with addresses and object names."""
+    while inner := error.__cause__ or error.__context__ or getattr(error, "reason", None):
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    return f"{type(error).__name__}: {str(error).rpartition('>: ')[2][:200]}"

@@ -36,7 +36,10 @@ JVM: Final = (
 
 
 def start(home: Path, cache: Path, account: Account, say: Callable[[str], None]) -> Callable[[], None]:
-    """Starts Kafka under `home`; the function it returns waits until it takes requests. Both raise EmbeddedError."""
+    """Starts Kafka under `home`; the function it returns waits until it takes requests.
+
+    Both raise EmbeddedError.
+    """
     lock = Lock.read()
     jars = class_path(lock, cache, say)
     if account.uid is not None:
@@ -63,7 +66,7 @@ def start(home: Path, cache: Path, account: Account, say: Callable[[str], None])
     )
 
     def wait() -> None:
-        _wait_ready(server, f"127.0.0.1:{port}", folder / "logs" / "kafka.log")
+        _wait_ready(server, f"127.0.0.1:{port}")
         server.publish(f"127.0.0.1:{port}", secret=False)
 
     return wait
@@ -121,7 +124,7 @@ def _format(java_command: list[str], properties: Path, folder: Path, account: Ac
         raise EmbeddedError(f"Kafka could not prepare {folder / 'data'}: it said: {said}")
 
 
-def _wait_ready(server: Server, address: str, log: Path) -> None:
+def _wait_ready(server: Server, address: str) -> None:
     deadline = time.monotonic() + START_LIMIT
     host, _, port = address.partition(":")
     while True:
@@ -130,10 +133,10 @@ def _wait_ready(server: Server, address: str, log: Path) -> None:
             if answers(address, 5):
                 return
         if not server.alive():
-            raise server.complaint("did not start", log)
+            raise server.complaint("did not start")
         if time.monotonic() > deadline:
             server.kill()
-            raise server.complaint(f"was not ready within {START_LIMIT:.0f} s", log)
+            raise server.complaint(f"was not ready within {START_LIMIT:.0f} s")
         time.sleep(0.02)
 
 
@@ -149,7 +152,7 @@ FRESH_ARCHIVE: Final = "tmp/classes.jsa"
 def _class_data(archive: Path, run: Path) -> list[str]:
     """Options for the JVM's archive of loaded classes, which halves the time of a start (3.3 s to 1.5 s).
 
-    The first broker of a version of Java writes one as it ends, which takes 4 s once; `keep_class_data` keeps it.
+    The first broker on a version of Java writes one as it ends: 4 s, once. `keep_class_data` keeps it.
     """
     (run / "kafka.archive").unlink(missing_ok=True)
     if archive.exists():
@@ -159,7 +162,7 @@ def _class_data(archive: Path, run: Path) -> list[str]:
 
 
 def keep_class_data(home: Path) -> None:
-    """Copies the archive that a broker left as it ended to the cache. Without it starts are slower, no more."""
+    """Copies the archive that a broker left as it ended to the cache; without it starts are slower."""
     note = home / "run" / "kafka.archive"
     with contextlib.suppress(OSError):
         archive = Path(note.read_text())

@@ -23,8 +23,8 @@ def resolve(version: str) -> str:
         context = maven(Path(folder))
         coordinates = [f"org.apache.kafka:kafka_2.13:{version}"]
         given, wanted = context.resolver.resolve([context.create_dependency(name) for name in coordinates])
-        # Kafka logs by slf4j, but its artifact leaves the choice of what is behind that to whoever runs it. The mark
-        # (!) keeps that jar's own list of managed versions, which holds an old kafka-clients, out of the resolution.
+        # Kafka logs by slf4j and leaves what is behind that to whoever runs it. The mark (!) keeps that jar's
+        # own list of managed versions, which holds an old kafka-clients, out of the resolution.
         log4j = next(part.version for part in wanted if part.artifactId == "log4j-core")
         coordinates.append(f"org.apache.logging.log4j:log4j-slf4j-impl:{log4j}!")
         given, wanted = context.resolver.resolve([context.create_dependency(name) for name in coordinates])

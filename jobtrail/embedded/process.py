@@ -39,6 +39,7 @@ class Server:
         self.title = name.capitalize()
         self.run = home / "run"
         self.console = self.run / f"{name}.out"
+        self._log = home / name / "logs" / f"{name}.log"
         self._lock = self.run / f"{name}.lock"
         self._pid = self.run / f"{name}.pid"
         self._address = self.run / f"{name}.address"
@@ -164,9 +165,9 @@ class Server:
                 f"{self.title} does not end: a process still holds {self._lock}; end it by hand"
             )
 
-    def complaint(self, what: str, log: Path | None = None) -> EmbeddedError:
-        """An error that says `what` went wrong, with the log's last line and its place."""
-        logs = [path for path in (self.console, log) if path and path.exists()]
+    def complaint(self, what: str) -> EmbeddedError:
+        """An error that says `what` went wrong, with the logs' most telling last line and their place."""
+        logs = [path for path in (self.console, self._log) if path.exists()]
         lines = [
             line for path in logs for line in path.read_text(errors="replace").splitlines()[-40:] if line
         ]
@@ -184,7 +185,7 @@ def write(path: Path, text: str, mode: int) -> None:
     fresh = path.with_name(f"{path.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-        os.chmod(file.fileno(), mode)
+        os.fchmod(file.fileno(), mode)  # whatever the umask
         file.write(text)
     fresh.replace(path)
 

@@ -1,8 +1,8 @@
 """Commands share the servers of a home: the first starts them, the last to leave stops them.
 
-Each command holds a shared lock on HOME/run/lease while it uses the servers; joining, starting, leaving and stopping
-happen under the exclusive lock HOME/run/turn. The kernel frees both when a command is killed: its servers then stay
-until the next command joins them and leaves, or until `stop`.
+Each command holds a shared lock on HOME/run/lease while it uses the servers; joining, starting, leaving and
+stopping happen under the exclusive lock HOME/run/turn. The kernel frees both when a command is killed: its
+servers then stay until the next command has joined and left, or until `stop`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 if sys.platform != "win32":
     import fcntl
 
-#: name → the signal that ends it in good order, and the seconds that it may take.
+#: Server → the signal that ends it in good order, and the seconds that this may take.
 GOODBYES: Final = {"kafka": (signal.SIGTERM, 30.0), "postgres": (signal.SIGINT, 60.0)}
 
 
@@ -46,13 +46,13 @@ class EmbeddedServers:
 
     @property
     def database_url(self) -> str:
-        """postgresql://user:password@127.0.0.1:port/jobtrail. Raises EmbeddedError when PostgreSQL is not among them."""
-        return self._present("PostgreSQL", self.postgres_address)
+        """postgresql://user:password@127.0.0.1:port/jobtrail. Raises EmbeddedError without Postgres."""
+        return self._present("Postgres", self.postgres_address)
 
     def _present(self, title: str, address: str | None) -> str:
         if address is None:
             raise EmbeddedError(
-                f"no {title} runs under {self.home} that this account may use; start it: jobtrail up"
+                f"no {title} that this account may use runs under {self.home}; start it: jobtrail up"
             )
         return address
 
@@ -61,7 +61,7 @@ class EmbeddedServers:
         for name, address in (("kafka", self.kafka_address), ("postgres", self.postgres_address)):
             server = Server(self.home, name)
             if address is not None and not server.alive():
-                raise server.complaint("ended while it was in use", _log(self.home, name))
+                raise server.complaint("ended while it was in use")
 
 
 def running(home: Path) -> EmbeddedServers | None:
@@ -81,16 +81,17 @@ def servers(
     cache: Path | None = None,
     on_progress: Callable[[str], None] = say,
 ) -> Iterator[EmbeddedServers]:
-    """Starts the embedded servers under `home`, or joins those that run; leaving stops them when nobody is left.
+    """Starts the embedded servers under `home`, or joins those that run; the last to leave stops them.
 
-    `durable=False` lets a new PostgreSQL skip fsync: for tests. `cache` is where downloads are kept (default: as in
-    Settings). `on_progress` is told what happens, a line at a time. Raises EmbeddedError, and then nothing of ours is
-    left running. A command that handles SIGTERM by leaving stops its servers on that as well.
+    `durable=False` lets a Postgres that is started here skip fsync: for tests. `cache` is where downloads are
+    kept (default: as in Settings). `on_progress` is told what happens, line by line. Raises EmbeddedError,
+    and then nothing that was started here is left. SIGTERM ends Python without leaving: a command that wants
+    its servers stopped by it as well turns it into an exception.
     """
     if sys.platform == "win32":
         raise EmbeddedError(
-            "embedded servers run on Linux (glibc) and macOS; on Windows set JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS "
-            "and JOBTRAIL_DATABASE_URL to servers of yours"
+            "embedded servers run on Linux (glibc) and macOS; on Windows, set "
+            "JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS and JOBTRAIL_DATABASE_URL to servers of yours"
         )
     from jobtrail.embedded.account import Account, make_folder
     from jobtrail.settings import default_cache
@@ -101,31 +102,29 @@ def servers(
     account = Account.choose()
     try:
         run = make_folder(home / "run")
-        if account.uid is not None:
-            account.require_entry(home, "JOBTRAIL_HOME")
         lease = os.open(run / "lease", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise EmbeddedError(
-            f"JOBTRAIL_HOME {home} cannot be used: {error}; choose one that you can write"
+            f"JOBTRAIL_HOME {home} cannot be used ({error.strerror}: {error.filename}); "
+            "choose a folder that you can write"
         ) from error
     try:
+        account.require_entry(home, "JOBTRAIL_HOME")
         with _turn(run, on_progress):
             fcntl.flock(lease, fcntl.LOCK_SH)
-            _ensure(home, cache, account, wanted, durable, on_progress)
-        yield EmbeddedServers(
-            home, *(Server(home, name).address() if name in wanted else None for name in GOODBYES)
-        )
+            _ensure(home, cache, account, wanted, durable=durable, tell=on_progress)
+            addresses = [Server(home, name).address() if name in wanted else None for name in GOODBYES]
+        yield EmbeddedServers(home, *addresses)
     finally:
         with _turn(run, on_progress):
-            # Not close() alone: a forked child would keep holding the lease.
-            fcntl.flock(lease, fcntl.LOCK_UN)
+            fcntl.flock(lease, fcntl.LOCK_UN)  # not close() alone: a forked child would keep holding it
             if _last(lease):
                 _stop_all(home, on_progress)
         os.close(lease)
 
 
 def stop(home: Path, on_progress: Callable[[str], None] = say) -> bool:
-    """Stops what runs under `home`, used or not; whether there was anything. Raises EmbeddedError if it cannot."""
+    """Stops what runs under `home`, used or not; True if there was anything. May raise EmbeddedError."""
     home = home.absolute()
     if not any(Server(home, name).alive() for name in GOODBYES):
         return False
@@ -136,7 +135,13 @@ def stop(home: Path, on_progress: Callable[[str], None] = say) -> bool:
 @contextmanager
 def _turn(run: Path, tell: Callable[[str], None]) -> Iterator[None]:
     """One command at a time joins, leaves, starts or stops."""
-    with (run / "turn").open("a") as turn:
+    try:
+        turn = (run / "turn").open("a")
+    except OSError as error:
+        raise EmbeddedError(
+            f"{run} belongs to somebody else's servers ({error.strerror}); ask them"
+        ) from error
+    with turn:
         try:
             fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -154,8 +159,15 @@ def _last(lease: int) -> bool:
 
 
 def _ensure(
-    home: Path, cache: Path, account: Account, wanted: list[str], durable: bool, tell: Callable[[str], None]
+    home: Path,
+    cache: Path,
+    account: Account,
+    wanted: list[str],
+    *,
+    durable: bool,
+    tell: Callable[[str], None],
 ) -> None:
+    """Has the wanted servers running: those that answer stay, those that do not are started anew."""
     from jobtrail.embedded import kafka, postgres
 
     waits = []
@@ -174,13 +186,13 @@ def _ensure(
             else:
                 waits.append(postgres.start(home, cache, account, durable=durable))
         except OSError as error:
-            raise EmbeddedError(f"{server.title} cannot start: {error}") from error
-    for wait in waits:
+            raise EmbeddedError(f"{server.title} cannot start under {home}: {error}") from error
+    for wait in waits:  # after all are started: they get ready side by side
         wait()
 
 
 def _stop_all(home: Path, tell: Callable[[str], None]) -> bool:
-    """Ends all servers of `home`, both at once, each in good order or, after its time, by force."""
+    """Ends the servers of `home`, side by side, each in good order or, after its time, by force."""
     alive = [server for server in (Server(home, name) for name in GOODBYES) if server.alive()]
     for server in alive:
         tell(f"stopping {server.title}")
@@ -195,7 +207,3 @@ def _stop_all(home: Path, tell: Callable[[str], None]) -> bool:
 
             keep_class_data(home)
     return bool(alive)
-
-
-def _log(home: Path, name: str) -> Path | None:
-    return home / "kafka" / "logs" / "kafka.log" if name == "kafka" else None

@@ -6,9 +6,11 @@ import os
 
 import psycopg
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
-
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._config import ConfigResource
+from confluent_kafka.admin._resource import ResourceType
 from conftest import Topics
+
 from jobtrail.settings import Settings
 
 
