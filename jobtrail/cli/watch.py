@@ -34,6 +34,11 @@ class View:
     streams: list[AttemptStreamStats]
     failure: str
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is to come."""
+        return self.job.status in ENDED
+
     def headline(self) -> str:
         """The job on one line."""
         totals = self.job.aggregated_stats
@@ -78,7 +83,7 @@ def watch(settings: Settings, job_id: int) -> int:
                 time.sleep(LOOK / 5)
                 continue
             show(view)
-            if view.job.status in ENDED:
+            if view.ended:
                 return 0 if view.job.status == JobStatus.SUCCEEDED else 1
             time.sleep(LOOK)
 
