@@ -10,7 +10,7 @@ from jobtrail.api.database import reading
 from jobtrail.api.models import AttemptRead, FailureReason, JobRead, JobStatus
 from jobtrail.cli.environment import read_settings
 from jobtrail.cli.parsing import Parser, job_id, positive, seconds, subcommands
-from jobtrail.cli.terminal import amount, as_json, clock, line, size, span, table
+from jobtrail.cli.terminal import amount, as_json, clock, console, line, size, span, table
 from jobtrail.settings import Settings
 
 #: Characters of a failure's message in the list.
@@ -27,6 +27,8 @@ COLUMNS = (
     "bytes",
     "failure",
 )
+#: Columns that need a terminal of so many characters.
+NEEDS = {"started": 100, "bytes": 120, "type": 130}
 NUMBERS = ("id", "took", "emitted", "committed", "bytes")
 
 
@@ -103,7 +105,9 @@ def _list(options: Namespace) -> int:
         _cells(job, row["connection_id"], row["ended_at"], attempts[job.id])
         for job, row in zip(jobs, rows, strict=True)
     ]
-    table(COLUMNS, cells, NUMBERS)
+    terminal = console()
+    shown = [i for i, name in enumerate(COLUMNS) if not terminal or terminal.width >= NEEDS.get(name, 0)]
+    table([COLUMNS[i] for i in shown], [[row[i] for i in shown] for row in cells], NUMBERS)
     if count > len(jobs):
         line(f"{len(jobs)} of {count:,} jobs; --limit shows more", style="dim")
     return 0

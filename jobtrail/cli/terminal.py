@@ -94,13 +94,14 @@ def plain_table(
 
 def rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> Any:
     """The same for rich."""
-    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold underline")
     for name in columns:
-        made.add_column(name, justify="right" if name in right else "left", overflow="fold")
+        # Where room is short, text gives way: half a number would be another number.
+        whole = name in right or name in {"status", "started"}
+        made.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         made.add_row(
             *(
