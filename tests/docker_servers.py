@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shutil
 import subprocess
+import sys
 import time
 from importlib import resources
 from pathlib import Path
@@ -13,89 +15,106 @@ from typing import Any
 
 from jobtrail.embedded.jars import Lock
 from jobtrail.embedded.kafka import answers
-from jobtrail.embedded.ports import free_port
 
 POSTGRES_IMAGE = "postgres:18"
 
+#: The broker must know the address that clients use, which is known when its container runs: it waits for it.
+KAFKA_COMMAND = (
+    "until [ -s /tmp/address ]; do sleep 0.1; done; "
+    'KAFKA_ADVERTISED_LISTENERS="PLAINTEXT://$(cat /tmp/address)" exec /etc/kafka/docker/run'
+)
+
+PING = "from testcontainers.core.docker_client import DockerClient; DockerClient().client.ping()"
+
 
 def engine_answers() -> bool:
-    """Whether a Docker engine replies within a few seconds."""
-    docker = shutil.which("docker")
-    if docker is None:
+    """Whether a Docker engine replies to testcontainers within a few seconds."""
+    signs = (shutil.which("docker"), os.environ.get("DOCKER_HOST"), Path("/var/run/docker.sock").exists())
+    if not any(signs):
         return False
     try:
-        asked = subprocess.run(
-            [docker, "version", "--format", "{{.Server.Version}}"],
-            capture_output=True,
-            timeout=10,
-            check=False,
-        )
+        # In a process of its own: a failure leaves sockets open, and warnings are errors here.
+        asked = subprocess.run([sys.executable, "-c", PING], capture_output=True, timeout=20, check=False)
     except subprocess.TimeoutExpired:
         return False
-    return asked.returncode == 0 and bool(asked.stdout.strip())
+    return asked.returncode == 0
 
 
 def shared(run_folder: Path) -> dict[str, str]:
     """Addresses of this run's two containers (keys kafka, postgres); the first worker to ask starts them."""
-    noted = run_folder / "containers.json"
+    noted = run_folder / "addresses.json"
     with (run_folder / "containers.lock").open("w") as turn:
         fcntl.flock(turn, fcntl.LOCK_EX)
         if not noted.exists():
-            kafka, postgres = _kafka(), _postgres()
-            noted.write_text(json.dumps({"kafka": kafka, "postgres": postgres}))
-            _wait(kafka["address"], postgres["address"])
-    return {name: found["address"] for name, found in json.loads(noted.read_text()).items()}
+            addresses = {"kafka": _kafka(run_folder), "postgres": _postgres(run_folder)}
+            _wait(**addresses)
+            noted.write_text(json.dumps(addresses))
+    found: dict[str, str] = json.loads(noted.read_text())
+    return found
 
 
 def remove(run_folder: Path) -> None:
-    """Removes the containers of this run, if it had any."""
-    noted = run_folder / "containers.json"
-    if noted.exists():
-        for found in json.loads(noted.read_text()).values():
-            subprocess.run(
-                ["docker", "rm", "--force", "--volumes", found["id"]], capture_output=True, check=False
-            )
+    """Removes the containers of this run, if it had any, also those that did not come up."""
+    names = _notes(run_folder).read_text().split() if _notes(run_folder).exists() else []
+    if names:
+        from testcontainers.core.docker_client import DockerClient
+
+        client = DockerClient().client
+        for name in names:
+            client.api.remove_container(name, v=True, force=True)
+        client.close()
 
 
-def _container(image: str, environment: dict[str, str]) -> Any:
+def _notes(run_folder: Path) -> Path:
+    return run_folder / "containers"
+
+
+def _container(image: str, environment: dict[str, str], port: int, command: str | list[str]) -> Any:
     from testcontainers.core.config import testcontainers_config
     from testcontainers.core.container import DockerContainer
 
     # Its reaper would end them with the worker that started them, while other workers still use them.
     testcontainers_config.ryuk_disabled = True
-    container = DockerContainer(image)
-    for name, value in environment.items():
-        container.with_env(name, value)
-    return container
+    container = DockerContainer(image).with_exposed_ports(port).with_command(command)
+    return container.with_envs(**environment)
 
 
-def _kafka() -> dict[str, str]:
-    port = free_port()
+def _start(container: Any, port: int, run_folder: Path) -> str:
+    """Starts it, notes it for `remove`; host:port of its `port` as seen from here."""
+    container.start()
+    with _notes(run_folder).open("a") as notes:
+        notes.write(container.get_wrapped_container().id + "\n")
+    return f"{container.get_container_host_ip()}:{container.get_exposed_port(port)}"
+
+
+def _kafka(run_folder: Path) -> str:
     settings = resources.files("jobtrail.embedded").joinpath("kafka.properties").read_text().splitlines()
     pairs = (line.split("=", 1) for line in settings if "=" in line and not line.startswith("#"))
     environment = {"KAFKA_" + name.upper().replace(".", "_"): value for name, value in pairs} | {
         "KAFKA_LOG_DIRS": "/tmp/kafka-data",  # noqa: S108  # inside the container
         "KAFKA_LISTENERS": "PLAINTEXT://0.0.0.0:9092,CONTROLLER://127.0.0.1:9093",
-        "KAFKA_ADVERTISED_LISTENERS": f"PLAINTEXT://127.0.0.1:{port}",
         "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@127.0.0.1:9093",
     }
-    container = _container(f"apache/kafka:{Lock.read().kafka}", environment)
-    container.with_bind_ports(9092, port)
-    container.start()
-    return {"id": container.get_wrapped_container().id, "address": f"127.0.0.1:{port}"}
+    image = f"apache/kafka:{Lock.read().kafka}"
+    container = _container(image, environment, 9092, ["bash", "-c", KAFKA_COMMAND])
+    address = _start(container, 9092, run_folder)
+    container.exec(["sh", "-c", f"echo {address} > /tmp/address"])
+    _close(container)
+    return address
 
 
-def _postgres() -> dict[str, str]:
+def _postgres(run_folder: Path) -> str:
     environment = {"POSTGRES_USER": "jobtrail", "POSTGRES_DB": "jobtrail", "POSTGRES_PASSWORD": "jobtrail"}
-    container = _container(POSTGRES_IMAGE, environment)
-    container.with_exposed_ports(5432)
-    container.with_command("postgres -c fsync=off -c synchronous_commit=off -c full_page_writes=off")
-    container.start()
-    address = f"{container.get_container_host_ip()}:{container.get_exposed_port(5432)}"
-    return {
-        "id": container.get_wrapped_container().id,
-        "address": f"postgresql://jobtrail:jobtrail@{address}/jobtrail",
-    }
+    command = "postgres -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
+    container = _container(POSTGRES_IMAGE, environment, 5432, command)
+    address = _start(container, 5432, run_folder)
+    _close(container)
+    return f"postgresql://jobtrail:jobtrail@{address}/jobtrail"
+
+
+def _close(container: Any) -> None:
+    """Closes our connection to the engine; the container goes on."""
+    container.get_docker_client().client.close()
 
 
 def _wait(kafka: str, postgres: str) -> None:
