@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import inspect
 import itertools
 import json
+import sys
 import textwrap
 import types
 import typing
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic.fields import FieldInfo
 
@@ -20,7 +22,9 @@ from jobtrail.events import EVENT_TYPES, Event, Record
 from jobtrail.kinds import Kind
 
 Schema = dict[str, Any]
-NAMESPACE = "jobtrail"
+NAMESPACE: Final = "jobtrail"
+#: The released schemas, as files.
+SCHEMAS: Final = Path(str(files("jobtrail") / "avro"))
 
 
 def field_kind(field: FieldInfo) -> Kind | None:
@@ -112,18 +116,24 @@ def rendered(event_type: type[Event]) -> str:
     return json.dumps(avro_schema(event_type), indent=2, ensure_ascii=False) + "\n"
 
 
-def write_schemas(folder: Path) -> list[Path]:
-    """Writes the newest version of every schema; older versions stay as they are. Returns what changed."""
-    changed = []
-    for event_type in EVENT_TYPES:
-        path = folder / schema_file(event_type)
-        text = rendered(event_type)
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
-            changed.append(path)
-    return changed
+def stale_schemas(folder: Path) -> list[type[Event]]:
+    """Event types whose newest schema file is missing or differs from the class."""
+    paths = {event_type: folder / schema_file(event_type) for event_type in EVENT_TYPES}
+    return [t for t, path in paths.items() if not path.exists() or path.read_text() != rendered(t)]
+
+
+def main() -> int:
+    """Writes what is out of date; with --check, says so and writes nothing (exit status 1)."""
+    parser = argparse.ArgumentParser(description="Write avro/ from the event classes.")
+    parser.add_argument("--check", action="store_true", help="only say what is out of date")
+    check = parser.parse_args().check
+    stale = stale_schemas(SCHEMAS)
+    for event_type in stale:
+        print(f"{'out of date' if check else 'wrote'}: avro/{schema_file(event_type)}")
+        if not check:
+            (SCHEMAS / schema_file(event_type)).write_text(rendered(event_type))
+    return 1 if check and stale else 0
 
 
 if __name__ == "__main__":
-    for path in write_schemas(Path(str(files("jobtrail") / "avro"))):
-        print(f"wrote {path}")
+    sys.exit(main())

@@ -1,0 +1,49 @@
+# Every target sets itself up from a bare Python 3.11+ with venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEMO_ARGS ?=
+TEST_ARGS ?=
+ROOMS := jobtrail producers consumers projections tests
+
+.PHONY: help setup demo test check format schemas lock clean
+
+help: ## What there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+setup: $(STAMP) ## A virtual environment in .venv, from the locked requirements
+
+$(STAMP): requirements.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Jobtrail needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; name one with make PYTHON=…") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $(STAMP)
+
+demo: $(STAMP) ## Three real jobs through a real Kafka into a real Postgres; DEMO_ARGS=--exit checks and leaves
+	$(BIN)/jobtrail demo $(DEMO_ARGS)
+
+test: $(STAMP) ## All tests, on real servers
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+check: $(STAMP) ## Format, lint, types, import contract, generated files
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m jobtrail.schemas --check
+
+format: $(STAMP) ## Let ruff format and mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+schemas: $(STAMP) ## Write avro/ from the event classes
+	$(BIN)/python -m jobtrail.schemas
+
+lock: ## Resolve requirements.lock anew (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --all-extras --group dev pyproject.toml -o requirements.lock
+
+clean: ## Remove the environment and caches
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist
