@@ -12,6 +12,7 @@ from jobtrail.errors import UsageError
 
 #: As `jobtrail.kinds.JOB_ID` has it; that module takes longer to load than a command may.
 LARGEST_JOB_ID: Final = 2**53 - 1
+LARGEST_ATTEMPT_NUMBER: Final = 1023
 
 
 def near(name: str, known: Iterable[str]) -> str:
@@ -67,6 +68,15 @@ def job_id(text: str) -> int:
     """A job id from the command line."""
     if not text.isascii() or not text.isdigit() or int(text[:20]) > LARGEST_JOB_ID:
         raise argparse.ArgumentTypeError(f"{text!r} is no job id (a number from 0 to {LARGEST_JOB_ID})")
+    return int(text)
+
+
+def attempt_number(text: str) -> int:
+    """An attempt number from the command line."""
+    if not text.isascii() or not text.isdigit() or int(text[:20]) > LARGEST_ATTEMPT_NUMBER:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no attempt number (from 0 to {LARGEST_ATTEMPT_NUMBER})"
+        )
     return int(text)
 
 

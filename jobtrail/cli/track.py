@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from argparse import Namespace
 
-from jobtrail.cli.parsing import Parser
+from jobtrail.cli.parsing import Parser, attempt_number, job_id
 
 
 def configure(parser: Parser, name: str) -> None:
     """Declares the options."""
     parser.add_argument("--connection", metavar="ID", required=True, help="the connection that is synced")
+    parser.add_argument("--workspace", metavar="ID", help="the workspace that the job belongs to")
+    parser.add_argument("--job", type=job_id, metavar="ID", help="the job's id (default: a new one)")
+    parser.add_argument(
+        "--attempt", type=attempt_number, metavar="N", help="with --job: attempt N of a job that exists"
+    )
     if name == "tap":
         parser.description = (
             "Stands in a shell pipe behind a connector that speaks the Airbyte protocol: passes every byte "
@@ -20,12 +25,13 @@ def configure(parser: Parser, name: str) -> None:
         return
     parser.description = (
         "Runs connectors that speak the Airbyte protocol, the destination behind the source, and reports the "
-        "job. Exit status 0 if it succeeded, 1 if it failed or was cancelled."
+        "job. Exit status 0 if it succeeded, 1 if it failed or was cancelled, 128 and the signal's number if "
+        "a signal ended it."
     )
-    parser.add_argument(
-        "--source", metavar="CMD", required=True, help="command of the source, as a shell has it"
-    )
+    parser.add_argument("--source", metavar="CMD", required=True, help="command of the source, quoted")
     parser.add_argument("--destination", metavar="CMD", help="command of the destination")
+    parser.add_argument("--quiet", action="store_true", help="show no progress on stderr")
+    parser.add_argument("--json", action="store_true", help="print how it went")
     parser.example(
         'jobtrail run --connection 7c1f… --source "source-faker read --config c.json --catalog k.json" '
         '--destination "destination-x write --config d.json --catalog k.json"'
@@ -35,17 +41,39 @@ def configure(parser: Parser, name: str) -> None:
 
 def _run(options: Namespace) -> int:
     from jobtrail.cli.environment import read_settings
-    from jobtrail.cli.wiring import part
+    from jobtrail.producers.run import run
 
-    run = part("jobtrail.producers.run", "run")
-    return int(
-        run(
-            connection_id=options.connection,
-            source=options.source,
-            destination=options.destination,
-            settings=read_settings(),
-        )
+    result = run(
+        connection_id=options.connection,
+        source=options.source,
+        destination=options.destination,
+        workspace_id=options.workspace,
+        job_id=options.job,
+        attempt_number=options.attempt,
+        quiet=options.quiet,
+        settings=read_settings(),
     )
+    if options.json:
+        from jobtrail.cli.terminal import as_json
+
+        as_json(
+            {
+                "jobId": result.job_id,
+                "attemptNumber": result.attempt_number,
+                "outcome": result.outcome,
+                "streams": [
+                    {
+                        "streamName": stream.name,
+                        "streamNamespace": stream.namespace,
+                        "recordsEmitted": counts.records,
+                        "bytesEmitted": counts.bytes,
+                        "recordsCommitted": counts.committed_records,
+                    }
+                    for stream, counts in result.streams.items()
+                ],
+            }
+        )
+    return result.exit_status
 
 
 def _tap(options: Namespace) -> int:
@@ -53,4 +81,12 @@ def _tap(options: Namespace) -> int:
     from jobtrail.cli.wiring import part
 
     tap = part("jobtrail.producers.tap", "tap")
-    return int(tap(connection_id=options.connection, settings=read_settings()))
+    return int(
+        tap(
+            connection_id=options.connection,
+            workspace_id=options.workspace,
+            job_id=options.job,
+            attempt_number=options.attempt,
+            settings=read_settings(),
+        )
+    )
