@@ -27,7 +27,7 @@ from typing import Any, Final
 import polars as pl
 from polars.exceptions import PanicException, PolarsError
 
-from jobtrail.codec import WireSchema
+from jobtrail.wire import WireSchema
 
 TAIL_SIZE: Final = 16
 SEAM: Final = "_seam"

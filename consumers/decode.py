@@ -16,13 +16,14 @@ from typing import Any, Final, cast
 import polars as pl
 
 from jobtrail import codec
-from jobtrail.codec import CONFLUENT_HEADER_SIZE, HEADER_SIZE, SchemaById, Schemas, WireSchema
+from jobtrail.codec import CONFLUENT_HEADER_SIZE, SchemaById, Schemas
 from jobtrail.consumers.bulk import BulkReader, DoubtError
 from jobtrail.consumers.records import Records
-from jobtrail.consumers.strict import read_strictly
 from jobtrail.errors import BadMessageError
 from jobtrail.events import Event
 from jobtrail.projections.letters import DeadLetter
+from jobtrail.strict import read_strictly
+from jobtrail.wire import HEADER_SIZE, WireSchema
 
 #: Messages in one block: with many more they leave the processor's cache, with fewer each call weighs.
 CHUNK: Final = 20_000

@@ -14,9 +14,10 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from fastavro.schema import SchemaParseException, UnknownType
 
-from jobtrail.codec import SchemaById, header_of
+from jobtrail.codec import SchemaById
 from jobtrail.errors import BadMessageError, ServerAwayError, SettingError
 from jobtrail.settings import Settings
+from jobtrail.wire import header_of
 
 REGISTRY_SETTING: Final = "JOBTRAIL_SCHEMA_REGISTRY_URL"
 #: Seconds that the registry has for one answer.

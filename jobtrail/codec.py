@@ -13,43 +13,23 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
 import fastavro
-from fastavro.schema import fingerprint, to_parsing_canonical_form
 from pydantic import ValidationError
 
 from jobtrail.errors import BadMessageError
 from jobtrail.events import EVENT_TYPES, Event
+from jobtrail.strict import read_strictly
+from jobtrail.wire import HEADER_SIZE, WireSchema, header_of, wire_schema
 
-MARKER: Final = b"\xc3\x01"
-#: Bytes before the body in a single-object encoding.
-HEADER_SIZE: Final = 10
 CONFLUENT_MARKER: Final = b"\x00"
 CONFLUENT_HEADER_SIZE: Final = 5
 
-Schema = dict[str, Any]
 #: From a Confluent schema id to the schema's text. Raises BadMessageError for an id that does not exist.
 SchemaById = Callable[[int], str]
-
-
-@dataclass(frozen=True, slots=True)
-class WireSchema:
-    """One released schema of one event type."""
-
-    event_type: type[Event]
-    version: int
-    #: As in avro/, without logical types: all readers see plain longs and strings, bounds are the gate's.
-    plain: Schema
-    #: Parsed by fastavro, with logical types.
-    parsed: Schema
-    #: The ten bytes before each body.
-    header: bytes
-    #: Whether a field is a list of records.
-    nested: bool
 
 
 class Schemas:
@@ -62,7 +42,7 @@ class Schemas:
         self.newest: dict[type[Event], WireSchema] = {}
         for file_name, text in sorted(texts.items()):
             name, version, _ = file_name.rsplit(".", 2)
-            wire = _wire_schema(types[name], int(version.removeprefix("v")), json.loads(text))
+            wire = wire_schema(types[name], int(version.removeprefix("v")), json.loads(text))
             self.by_header[wire.header] = wire
             known = self.newest.get(wire.event_type)
             if known is None or known.version < wire.version:
@@ -75,7 +55,7 @@ class Schemas:
         out.seek(HEADER_SIZE)
         # A flat event's attributes are its row already; model_dump costs as much as the encoding.
         row = event.model_dump() if wire.nested else event.__dict__
-        fastavro.schemaless_writer(out, wire.parsed, row)
+        fastavro.schemaless_writer(out, wire.writable, row)
         return out.getvalue()
 
     def frame(self, value: bytes | None, schema_by_id: SchemaById | None = None) -> bytes:
@@ -114,60 +94,7 @@ class Schemas:
         """
         framed = self.frame(value, schema_by_id)
         wire = self.by_header[framed[:HEADER_SIZE]]
-        return build(wire.event_type, read_body(wire, framed))
-
-
-def _wire_schema(event_type: type[Event], version: int, schema: Schema) -> WireSchema:
-    return WireSchema(
-        event_type=event_type,
-        version=version,
-        plain=_without_logical_types(schema),
-        parsed=fastavro.parse_schema(schema),  # type: ignore[arg-type]  # a dict is what it gives for a record
-        header=header_of(schema),
-        nested=any(
-            isinstance(field["type"], dict) and "items" in field["type"] for field in schema["fields"]
-        ),
-    )
-
-
-def header_of(schema: Schema) -> bytes:
-    """Marker and fingerprint of a schema: the first ten bytes of its messages."""
-    digest = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
-    return MARKER + bytes.fromhex(digest)
-
-
-def _without_logical_types(schema: Any) -> Any:
-    match schema:
-        case {"type": str(primitive), "logicalType": _}:
-            return primitive
-        case dict():
-            return {key: _without_logical_types(value) for key, value in schema.items() if key != "doc"}
-        case list():
-            return [_without_logical_types(part) for part in schema]
-        case _:
-            return schema
-
-
-def read_body(wire: WireSchema, framed: bytes) -> dict[str, Any]:
-    """Decodes one body to its last byte, instants as microseconds. Raises BadMessageError."""
-    stream = io.BytesIO(framed)
-    stream.seek(HEADER_SIZE)
-    try:
-        row = fastavro.schemaless_reader(stream, wire.plain, None)
-    except UnicodeDecodeError as error:
-        raise BadMessageError(
-            "invalid_utf8", f"{error.reason} in a text of {wire.event_type.__name__}"
-        ) from None
-    except EOFError:
-        raise BadMessageError(
-            "truncated",
-            f"the body of {wire.event_type.__name__} ends after {len(framed) - HEADER_SIZE} bytes",
-        ) from None
-    except (IndexError, ValueError, OverflowError, MemoryError, TypeError, KeyError) as error:
-        raise BadMessageError("malformed", f"no {wire.event_type.__name__}: {error!r}") from None
-    if extra := len(framed) - stream.tell():
-        raise BadMessageError("trailing_bytes", f"{extra} bytes after the body of {wire.event_type.__name__}")
-    return row  # type: ignore[return-value]  # the schema is a record
+        return build(wire.event_type, read_strictly(wire, framed))
 
 
 def build(event_type: type[Event], row: Mapping[str, Any]) -> Event:

@@ -76,7 +76,7 @@ KAFKA_CLIENT_SETTINGS: Final = frozenset(
 
 
 def default_home() -> Path:
-    """Where Jobtrail keeps what it writes: /var/lib/jobtrail for root, else the platform's user data folder."""
+    """Where Jobtrail keeps what it writes: /var/lib/jobtrail for root, else the user's data folder."""
     if sys.platform != "win32" and os.geteuid() == 0:
         return Path("/var/lib/jobtrail")
     from platformdirs import user_data_path
@@ -85,7 +85,7 @@ def default_home() -> Path:
 
 
 def default_cache() -> Path:
-    """Where downloads that every home can share are kept: /var/cache/jobtrail for root, else the user's cache."""
+    """Where downloads that homes share are kept: /var/cache/jobtrail for root, else the user's cache."""
     if sys.platform != "win32" and os.geteuid() == 0:
         return Path("/var/cache/jobtrail")
     from platformdirs import user_cache_path
@@ -106,7 +106,7 @@ class Settings(BaseModel):
     kafka_bootstrap_servers: str | None = Field(default=None, min_length=1)
     #: libpq address of Postgres; none: the embedded server. Fallback: DATABASE_URL.
     database_url: str | None = Field(default=None, min_length=1)
-    #: http(s)://[user:password@]host of a Confluent schema registry, for messages in its framing; none: unread.
+    #: http(s)://[user:password@]host of a Confluent schema registry, to read its framing; none: not read.
     schema_registry_url: str | None = Field(default=None, min_length=1)
     #: Where the HTTP server listens.
     api_host: str = "127.0.0.1"

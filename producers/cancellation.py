@@ -17,6 +17,7 @@ from jobtrail.errors import BadMessageError
 from jobtrail.events import Cancelled, CancelRequested
 from jobtrail.producers.client import client_config, log
 from jobtrail.producers.publisher import Publisher
+from jobtrail.wire import HEADER_SIZE
 
 #: Seconds between two looks at what is to be watched.
 _LOOK: Final = 0.2
@@ -140,7 +141,7 @@ def _read(consumer: Consumer) -> list[Message]:
 
 
 def _cancellation(value: bytes) -> CancelRequested | Cancelled | None:
-    schema = codec.released().by_header.get(value[: codec.HEADER_SIZE])
+    schema = codec.released().by_header.get(value[:HEADER_SIZE])
     if schema is None or schema.event_type not in {CancelRequested, Cancelled}:
         return None
     try:

@@ -37,6 +37,15 @@ def statements(file_name: str) -> list[str]:
     return [part.strip() for part in text.split("\n;\n") if part.strip()]
 
 
+def named_statements(file_name: str) -> dict[str, bytes]:
+    """The statements of an .sql file by name: each begins with a comment, "-- name: what it does"."""
+    named = {}
+    for statement in statements(file_name):
+        name = statement.removeprefix("-- ").partition(":")[0]
+        named[name] = statement.encode()
+    return named
+
+
 def create_views(connection: Connection[Any], generation: int) -> None:
     """Points the readers' views at a generation. Call it in a transaction."""
     connection.execute(sql.SQL("SET LOCAL search_path = {}").format(search_path(generation)))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any, Final, NamedTuple, Self
 
 import polars as pl
@@ -44,7 +45,8 @@ class Store:
     def __init__(self, connection: Connection[Any], projection_set: str = PROJECTION_SET) -> None:
         self.connection = connection
         self.projection_set = projection_set
-        self._prepared_generation: int | None = None
+        #: The generation that the last transaction saw.
+        self._generation: int | None = None
 
     @classmethod
     def open(cls, database_url: str, projection_set: str = PROJECTION_SET) -> Self:
@@ -60,47 +62,38 @@ class Store:
 
     def checkpoints(self, topic_id: str) -> dict[int, int]:
         """Partition → next offset, in the live generation."""
-        rows = self.connection.execute(
-            "SELECT log_partition, next_offset FROM jobtrail.checkpoints"
-            " JOIN jobtrail.current_generation USING (generation)"
-            " WHERE projection_set = %s AND topic_id = %s",
-            (self.projection_set, topic_id),
-        )
+        rows = self.connection.execute(SQL["checkpoints"], {"set": self.projection_set, "topic_id": topic_id})
         return dict(rows.fetchall())
 
     def known_topic_ids(self, topic: str) -> set[str]:
         """Ids under which a topic of this name was folded into the live generation."""
-        rows = self.connection.execute(
-            "SELECT DISTINCT topic_id FROM jobtrail.checkpoints"
-            " JOIN jobtrail.current_generation USING (generation)"
-            " WHERE projection_set = %s AND topic = %s",
-            (self.projection_set, topic),
-        )
+        rows = self.connection.execute(SQL["known_topic_ids"], {"set": self.projection_set, "topic": topic})
         return {topic_id for (topic_id,) in rows}
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """One batch: rows, checkpoints and dead letters are all written, or none of them."""
+        if self._generation is None:
+            self._create_working_tables()
         with self.connection.transaction():
             # Lost together, read again together: rows and checkpoint need no fsync of their own.
             self.connection.execute("SET LOCAL synchronous_commit = off")
             # The lock first, in a statement of its own: the next one then sees the generation as it is now.
             self.connection.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", g.GENERATION_LOCK)
             generation = g.current_generation(self.connection)
-            self._prepare(generation)
+            if generation != self._generation is not None:
+                self._generation = generation
+                raise CheckpointMismatchError(f"generation {generation} of the read models is live now")
+            self._generation = generation
+            self.connection.execute(sql.SQL("SET LOCAL search_path = {}").format(g.search_path(generation)))
             yield Transaction(self.connection, self.projection_set, generation)
 
-    def _prepare(self, generation: int) -> None:
-        self.connection.execute(sql.SQL("SET LOCAL search_path = {}").format(g.search_path(generation)))
-        if self._prepared_generation is None:
-            for table in TABLES:
-                self.connection.execute(merge.create_staging(table).encode())
-            for statement in g.statements("derive_tables.sql"):
-                self.connection.execute(statement.encode())
-        elif self._prepared_generation != generation:
-            self._prepared_generation = generation
-            raise CheckpointMismatchError(f"generation {generation} of the read models is live now")
-        self._prepared_generation = generation
+    def _create_working_tables(self) -> None:
+        """Temporary tables of the connection; outside any transaction, so that no rollback undoes them."""
+        for table in TABLES:
+            self.connection.execute(merge.create_staging(table).encode())
+        for statement in g.statements("derive_tables.sql"):
+            self.connection.execute(statement.encode())
 
 
 class Transaction:
@@ -114,57 +107,23 @@ class Transaction:
     def advance(self, moves: Sequence[Move]) -> None:
         """Moves the checkpoints. Raises CheckpointMismatchError where one is not at its expected offset."""
         columns = [list(column) for column in zip(*moves, strict=True)]
-        keys = {"set": self.projection_set, "generation": self.generation}
-        values = {**keys, **dict(zip(Move._fields, columns, strict=True))}
-        moved = self.connection.execute(
-            "UPDATE checkpoints c SET next_offset = m.next"
-            " FROM unnest(%(topic_id)s::text[], %(partition)s::int[], %(expected)s::bigint[],"
-            " %(next)s::bigint[]) AS m (topic_id, log_partition, expected, next)"
-            " WHERE c.projection_set = %(set)s AND c.generation = %(generation)s"
-            " AND c.topic_id = m.topic_id AND c.log_partition = m.log_partition"
-            " AND c.next_offset = m.expected",
-            values,
-        ).rowcount
+        values = {
+            "set": self.projection_set,
+            "generation": self.generation,
+            **dict(zip(Move._fields, columns, strict=True)),
+        }
+        moved = self.connection.execute(SQL["advance"], values).rowcount
         if moved < len(moves):
-            moved += self._begin(values)
+            moved += self.connection.execute(SQL["begin"], values).rowcount
         if moved < len(moves):
             raise CheckpointMismatchError(
                 f"{len(moves) - moved} of {len(moves)} partitions are not at the offset where they were left"
             )
 
-    def _begin(self, values: Mapping[str, Any]) -> int:
-        """Makes the checkpoints of partitions that are read from their very beginning."""
-        return self.connection.execute(
-            "INSERT INTO checkpoints (projection_set, generation, topic_id, log_partition, topic, next_offset)"
-            " SELECT %(set)s, %(generation)s, topic_id, log_partition, topic, next"
-            " FROM unnest(%(topic_id)s::text[], %(topic)s::text[], %(partition)s::int[], %(expected)s::bigint[],"
-            " %(next)s::bigint[]) AS m (topic_id, topic, log_partition, expected, next)"
-            " WHERE expected = 0 ON CONFLICT DO NOTHING",
-            values,
-        ).rowcount
-
     def dead_letters(self, letters: Sequence[DeadLetter]) -> None:
         """Keeps messages that cannot become events; one that is already kept stays as it is."""
         with self.connection.cursor() as cursor:
-            cursor.executemany(
-                "INSERT INTO dead_letters"
-                ' (topic_id, partition, "offset", topic, broker_at, key, value, reason, detail)'
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-                [
-                    (
-                        m.topic_id,
-                        m.partition,
-                        m.offset,
-                        m.topic,
-                        m.broker_at,
-                        m.key,
-                        m.value,
-                        m.reason,
-                        m.detail,
-                    )
-                    for m in letters
-                ],
-            )
+            cursor.executemany(SQL["dead_letter"], [asdict(letter) for letter in letters])
 
     def merge(self, rows: Mapping[str, pl.DataFrame]) -> None:
         """Merges folded rows, as `projections.fold.fold` gives them, table by table in a fixed order."""
@@ -187,12 +146,7 @@ class Transaction:
 
     def derive(self, *, everything: bool = False) -> None:
         """Computes the derived columns of what this transaction touched, or of every job."""
-        if everything:
-            self.connection.execute(
-                "INSERT INTO touched SELECT job_id FROM jobs UNION SELECT job_id FROM attempts"
-            )
-        else:
-            self.connection.execute(TOUCH)
+        self.connection.execute(SQL["touch_everything" if everything else "touch"])
         if self.connection.execute("SELECT FROM touched LIMIT 1").rowcount:
             for statement in DERIVE:
                 self.connection.execute(statement, DERIVE_VALUES)
@@ -217,7 +171,7 @@ STATEMENTS: Final = {
     )
     for table in TABLES
 }
-TOUCH: Final = g.statements("touch.sql")[0].encode()
+SQL: Final = g.named_statements("store.sql")
 DERIVE: Final = [statement.encode() for statement in g.statements("derive.sql")]
 DERIVE_VALUES: Final = {
     "cancelled_internal": events.CANCELLED_INTERNAL_MESSAGE,

@@ -10,9 +10,9 @@ import fastavro
 from hypothesis import strategies as st
 
 from jobtrail import codec
-from jobtrail.codec import WireSchema
 from jobtrail.consumers.records import Records
 from jobtrail.events import EVENT_TYPES, Event
+from jobtrail.wire import WireSchema
 
 BROKER_MS = 1_760_000_000_000
 AT = 1_760_000_000_000_000

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from wire import AT, BROKER_MS, ID, encoded, messages, newest, number, records, rows
 
 from jobtrail import codec
-from jobtrail.codec import HEADER_SIZE, Schemas
+from jobtrail.codec import Schemas
 from jobtrail.consumers.bulk import BulkReader, DoubtError
 from jobtrail.consumers.decode import FEW, Decoder
-from jobtrail.consumers.strict import read_strictly
 from jobtrail.errors import BadMessageError
 from jobtrail.events import EVENT_TYPES, Event, Failure, JobCreated, StreamMetadata, StreamStats
 from jobtrail.schemas import rendered
+from jobtrail.strict import read_strictly
+from jobtrail.wire import HEADER_SIZE, WireSchema
 
 DECODER = Decoder()
 SCHEMAS = codec.released()
@@ -246,7 +247,7 @@ def test_an_older_version_is_filled_up_to_the_newest_shape(copies: int) -> None:
     assert [letter.reason for letter in DECODER.decode(these).bad] == ["unknown_schema"] * copies
 
 
-def all_newest() -> list[codec.WireSchema]:
+def all_newest() -> list[WireSchema]:
     return list(SCHEMAS.newest.values())
 
 

@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from wire import AT, ID, encoded, newest, records
 
-from jobtrail.codec import HEADER_SIZE
 from jobtrail.consumers import registry_schemas
 from jobtrail.consumers.decode import Decoder
 from jobtrail.consumers.registry_schemas import RegistrySchemas, registry_of
@@ -20,6 +19,7 @@ from jobtrail.errors import BadMessageError, ServerAwayError, SettingError
 from jobtrail.events import StreamStats
 from jobtrail.schemas import rendered
 from jobtrail.settings import Settings
+from jobtrail.wire import HEADER_SIZE
 
 STATS = {"event_id": ID, "occurred_at": AT, "job_id": 7, "attempt_number": 0, "stream_name": "users"}
 VALUE = encoded(newest(StreamStats), {**STATS, "reporter": "source", "sequence": 1})

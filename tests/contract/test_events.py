@@ -20,6 +20,7 @@ from samples import filled, one_of_each
 from jobtrail import codec, schemas
 from jobtrail import events as e
 from jobtrail.errors import BadMessageError
+from jobtrail.wire import header_of
 
 RELEASED = sorted(schemas.SCHEMAS.glob("*.avsc"))
 FORBIDDEN = {"int", "float", "bytes", "enum", "map", "fixed"}
@@ -97,9 +98,9 @@ def test_an_older_version_is_read_in_the_newest_shape() -> None:
         {"AttemptStarted.v1.avsc": json.dumps(first), "AttemptStarted.v2.avsc": json.dumps(today)}
     )
     event = filled(e.AttemptStarted)
-    older = codec.header_of(first) + _body(first, event)
+    older = header_of(first) + _body(first, event)
     assert both.decode(older) == event.model_copy(update={"dataplane": None})
-    assert both.encode(event)[:10] == codec.header_of(today)
+    assert both.encode(event)[:10] == header_of(today)
     assert both.decode(both.encode(event)) == event
 
 

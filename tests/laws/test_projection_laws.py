@@ -22,7 +22,7 @@ BASE = datetime(2026, 1, 1, tzinfo=UTC)
 #: Each arrangement of events is folded under job ids of its own; 10 ids, 10 keys of other kinds.
 FRESH = itertools.count(1)
 
-# Small pools make what matters likely: equal times, equal ids with other bodies, the same key from many events.
+# Small pools make likely what matters: equal times, equal ids with other bodies, many events of one key.
 instants = st.integers(0, 12).map(lambda s: BASE + timedelta(seconds=s * 200))
 event_ids = st.integers(0, 400).map(lambda n: str(uuid.UUID(int=n * 2**96 + n)))
 texts = st.sampled_from(["", "a", "B", "b", "é", "z", "Z", "ä"])

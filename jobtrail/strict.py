@@ -1,4 +1,4 @@
-"""Reading one message strictly: the judge of what the bulk decoder doubts.
+"""Reading one message strictly: for whoever has one, and the judge of what the bulk decoder doubts.
 
 fastavro is lenient where the Avro specification is not: a negative index of a union counts from the end, any
 byte is a boolean, a number of more than 64 bits loses the rest. So what it read is written again. Where the
@@ -9,13 +9,12 @@ blocks are legal.
 from __future__ import annotations
 
 import io
-from dataclasses import replace
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import fastavro
 
-from jobtrail.codec import HEADER_SIZE, WireSchema, read_body
 from jobtrail.errors import BadMessageError
+from jobtrail.wire import HEADER_SIZE, WireSchema
 
 #: Bytes of the longest spelling of a 64-bit number.
 LONGEST_NUMBER: Final = 10
@@ -23,25 +22,35 @@ LONGEST_NUMBER: Final = 10
 
 def read_strictly(wire: WireSchema, framed: bytes) -> dict[str, Any]:
     """One message with its header, as field → value, instants as microseconds. Raises BadMessageError."""
-    parsed = _parsed(wire)
-    row = read_body(parsed, framed)
+    row = _read_body(wire, framed)
     again = io.BytesIO(wire.header)
     again.seek(HEADER_SIZE)
-    fastavro.schemaless_writer(again, parsed.plain, row)
+    fastavro.schemaless_writer(again, wire.readable, row)
     if again.getvalue() != framed:
         _Walk(wire, framed).check()
     return row
 
 
-_parsed_by_header: dict[bytes, WireSchema] = {}
-
-
-def _parsed(wire: WireSchema) -> WireSchema:
-    """With its plain schema parsed: else fastavro parses it for each message, at three times the cost."""
-    if wire.header not in _parsed_by_header:
-        plain = cast("dict[str, Any]", fastavro.parse_schema(wire.plain))
-        _parsed_by_header[wire.header] = replace(wire, plain=plain)
-    return _parsed_by_header[wire.header]
+def _read_body(wire: WireSchema, framed: bytes) -> dict[str, Any]:
+    """One body, to its last byte."""
+    stream = io.BytesIO(framed)
+    stream.seek(HEADER_SIZE)
+    try:
+        row = fastavro.schemaless_reader(stream, wire.readable, None)
+    except UnicodeDecodeError as error:
+        raise BadMessageError(
+            "invalid_utf8", f"{error.reason} in a text of {wire.event_type.__name__}"
+        ) from None
+    except EOFError:
+        raise BadMessageError(
+            "truncated",
+            f"the body of {wire.event_type.__name__} ends after {len(framed) - HEADER_SIZE} bytes",
+        ) from None
+    except (IndexError, ValueError, OverflowError, MemoryError, TypeError, KeyError) as error:
+        raise BadMessageError("malformed", f"no {wire.event_type.__name__}: {error!r}") from None
+    if extra := len(framed) - stream.tell():
+        raise BadMessageError("trailing_bytes", f"{extra} bytes after the body of {wire.event_type.__name__}")
+    return row  # type: ignore[return-value]  # the schema is a record
 
 
 class _Walk:

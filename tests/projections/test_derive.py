@@ -1,0 +1,351 @@
+"""What a job's events mean: ends, decisions, statuses, failure summaries and contradictions, case by case."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from frames import frames_of
+
+from jobtrail import events as e
+from jobtrail.projections.fold import fold
+from jobtrail.projections.store import CheckpointMismatchError, Move, Store
+
+START = datetime(2026, 5, 1, 12, tzinfo=UTC)
+JOB = 77
+
+
+class Told:
+    """What the read models say of job 77 after some events, told in any order."""
+
+    def __init__(self, store: Store, events: list[e.Event]) -> None:
+        shuffled = random.sample(events, len(events))
+        for half in (shuffled[::2], shuffled[1::2]):
+            with store.transaction() as tx:
+                tx.merge(fold(frames_of(half)))
+                tx.derive()
+        rows = store.connection.execute(
+            "SELECT status, started_at, ended_at FROM jobtrail.jobs WHERE job_id = %s", (JOB,)
+        ).fetchall()
+        ((self.status, self.started_at, self.ended_at),) = rows
+        self.attempts: dict[int, tuple[str, datetime | None, dict[str, Any] | None]] = {
+            number: (status, ended_at, summary)
+            for number, status, ended_at, summary in store.connection.execute(
+                "SELECT attempt_number, status, ended_at, failure_summary FROM jobtrail.attempts"
+                " WHERE job_id = %s",
+                (JOB,),
+            )
+        }
+        self.anomalies: set[tuple[int | None, str]] = set(
+            store.connection.execute("SELECT attempt_number, kind FROM jobtrail.anomalies").fetchall()
+        )
+
+    def summary(self, number: int) -> dict[str, Any]:
+        found = self.attempts[number][2]
+        assert found is not None
+        return found
+
+
+@pytest.fixture
+def store(database: str) -> Iterator[Store]:
+    opened = Store.open(database)
+    yield opened
+    opened.close()
+
+
+def at(second: float) -> datetime:
+    return START + timedelta(seconds=second)
+
+
+def job(second: float, event_type: type[e.Event], **values: Any) -> e.Event:
+    return event_type(job_id=JOB, occurred_at=at(second), **values)  # type: ignore[call-arg]  # job events
+
+
+def attempt(second: float, number: int, event_type: type[e.Event], **values: Any) -> e.Event:
+    return job(second, event_type, attempt_number=number, **values)
+
+
+def created(second: float = 0) -> e.Event:
+    return job(second, e.JobCreated, config_type="sync", config_id="c", connection_id="c")
+
+
+def stats(second: float, number: int, **values: Any) -> e.Event:
+    facts = {"stream_name": "users", "reporter": "platform", "sequence": int(second * 1000), **values}
+    return attempt(second, number, e.StreamStats, **facts)
+
+
+def test_a_job_without_attempts_is_pending(store: Store) -> None:
+    told = Told(store, [created()])
+    assert (told.status, told.started_at, told.ended_at, told.attempts) == ("pending", None, None, {})
+
+
+def test_a_started_attempt_runs_and_so_does_its_job(store: Store) -> None:
+    told = Told(store, [created(), attempt(1, 0, e.AttemptStarted), stats(2, 0, records_emitted=5)])
+    assert (told.status, told.started_at) == ("running", at(1))
+    assert told.attempts == {0: ("running", None, None)}
+    assert told.anomalies == set()
+
+
+def test_a_success_ends_the_attempt_and_the_job(store: Store) -> None:
+    told = Told(store, [created(), attempt(1, 0, e.AttemptStarted), attempt(3, 0, e.AttemptSucceeded)])
+    assert (told.status, told.ended_at) == ("succeeded", at(3))
+    assert told.attempts == {0: ("succeeded", at(3), None)}
+
+
+def test_a_failed_attempt_leaves_the_job_incomplete_until_no_retry_is_left(store: Store) -> None:
+    events = [created(), attempt(1, 0, e.AttemptStarted), attempt(2, 0, e.AttemptFailed)]
+    assert Told(store, events).status == "incomplete"
+    told = Told(store, [job(4, e.JobFailed)])
+    assert (told.status, told.ended_at) == ("failed", at(4))
+    assert told.attempts[0][:2] == ("failed", at(2))
+
+
+def test_a_retry_that_runs_makes_the_job_run_again(store: Store) -> None:
+    told = Told(
+        store,
+        [
+            created(),
+            attempt(1, 0, e.AttemptStarted),
+            attempt(2, 0, e.AttemptFailed),
+            attempt(3, 1, e.AttemptStarted),
+        ],
+    )
+    assert told.status == "running"
+
+
+def test_a_failure_alone_ends_its_attempt_but_a_stream_s_does_not(store: Store) -> None:
+    begun = [created(), attempt(1, 0, e.AttemptStarted)]
+    one_stream = attempt(2, 0, e.Failure, failure_origin="source", stream_name="users")
+    assert Told(store, [*begun, one_stream]).attempts[0][0] == "running"
+    told = Told(store, [attempt(3, 0, e.Failure, failure_origin="destination")])
+    assert told.attempts[0][:2] == ("failed", at(3))
+    assert told.status == "incomplete"
+
+
+def test_failures_come_in_the_order_of_their_time_with_all_they_say(store: Store) -> None:
+    told = Told(
+        store,
+        [
+            created(),
+            attempt(1, 0, e.AttemptStarted),
+            attempt(3, 0, e.Failure, failure_origin="destination", retryable=False),
+            attempt(
+                2,
+                0,
+                e.Failure,
+                failure_origin="source",
+                failure_type="config_error",
+                internal_message="100 % of 'it'",
+                external_message="Something went wrong",
+                stacktrace="at …",
+                from_trace_message=True,
+                stream_name="users",
+                stream_namespace="public",
+                metadata='{"exitCode": null}',
+            ),
+            attempt(4, 0, e.AttemptFailed),
+            stats(2.5, 0, records_committed=0),
+        ],
+    )
+    assert told.summary(0) == {
+        "partialSuccess": False,
+        "failures": [
+            {
+                "timestamp": int(at(2).timestamp() * 1000),
+                "failureOrigin": "source",
+                "failureType": "config_error",
+                "internalMessage": "100 % of 'it'",
+                "externalMessage": "Something went wrong",
+                "stacktrace": "at …",
+                "fromTraceMessage": True,
+                "streamDescriptor": {"name": "users", "namespace": "public"},
+                "metadata": {"jobId": JOB, "attemptNumber": 0, "exitCode": None},
+            },
+            {
+                "timestamp": int(at(3).timestamp() * 1000),
+                "failureOrigin": "destination",
+                "retryable": False,
+                "metadata": {"jobId": JOB, "attemptNumber": 0},
+            },
+        ],
+    }
+
+
+@pytest.mark.parametrize(("committed", "partial"), [(5, True), (0, False), (None, None)])
+def test_partial_success_says_whether_anything_was_committed(
+    store: Store, committed: int | None, partial: bool | None
+) -> None:
+    """Unset where nobody knows. Stats that come last count too."""
+    Told(store, [created(), attempt(1, 0, e.AttemptStarted), attempt(3, 0, e.AttemptFailed)])
+    told = Told(store, [stats(2, 0, records_committed=committed)])
+    assert told.summary(0).get("partialSuccess") == partial
+
+
+def test_cancelling_a_job_fails_its_running_attempt_and_keeps_what_was_known(store: Store) -> None:
+    told = Told(
+        store,
+        [
+            created(),
+            attempt(1, 0, e.AttemptStarted),
+            attempt(2, 0, e.Failure, failure_origin="source", stream_name="users"),
+            stats(2, 0, records_committed=3),
+            job(3, e.CancelRequested, requested_by="ann"),
+            job(4, e.Cancelled),
+            attempt(5, 0, e.AttemptFailed),
+        ],
+    )
+    assert (told.status, told.ended_at) == ("cancelled", at(4))
+    assert told.attempts[0][:2] == ("failed", at(4))
+    assert told.summary(0)["partialSuccess"] is True
+    source, cancelled = told.summary(0)["failures"]
+    assert source["failureOrigin"] == "source"
+    assert cancelled == {
+        "timestamp": int(at(4).timestamp() * 1000),
+        "failureType": "manual_cancellation",
+        "internalMessage": "Setting attempt to FAILED because the job was cancelled",
+        "externalMessage": "This attempt was cancelled",
+        "metadata": {"jobId": JOB, "attemptNumber": 0},
+    }
+
+
+def test_an_attempt_that_had_failed_before_is_not_called_cancelled(store: Store) -> None:
+    told = Told(
+        store,
+        [created(), attempt(1, 0, e.AttemptStarted), attempt(2, 0, e.AttemptFailed), job(3, e.Cancelled)],
+    )
+    assert told.status == "cancelled"
+    assert told.attempts[0][1] == at(2)
+    assert told.summary(0)["failures"] == []
+
+
+def test_cancelling_one_attempt_leaves_the_job_open(store: Store) -> None:
+    told = Told(store, [created(), attempt(1, 0, e.AttemptStarted), attempt(2, 0, e.Cancelled)])
+    assert told.status == "incomplete"
+    assert told.summary(0)["failures"][0]["failureType"] == "manual_cancellation"
+
+
+def test_a_success_after_the_cancellation_does_not_decide(store: Store) -> None:
+    """A job cancelled while its attempt says succeeded (airbyte #4378): one status, one contradiction."""
+    told = Told(
+        store,
+        [created(), attempt(1, 0, e.AttemptStarted), job(2, e.Cancelled), attempt(3, 0, e.AttemptSucceeded)],
+    )
+    assert told.status == "cancelled"
+    assert told.attempts[0][0] == "failed"
+    assert {(0, "success_not_deciding"), (0, "activity_after_end")} <= told.anomalies
+
+
+def test_two_successes_leave_the_job_usable(store: Store) -> None:
+    """Several successful attempts of one job (airbyte #4279)."""
+    told = Told(
+        store,
+        [
+            created(),
+            *(attempt(1, n, e.AttemptStarted) for n in (0, 1)),
+            *(attempt(3 + n, n, e.AttemptSucceeded) for n in (0, 1)),
+        ],
+    )
+    assert (told.status, told.ended_at) == ("succeeded", at(3))
+    assert (1, "success_not_deciding") in told.anomalies
+
+
+def test_an_attempt_that_runs_on_under_a_decided_job_is_shown(store: Store) -> None:
+    told = Told(
+        store,
+        [
+            created(),
+            *(attempt(1, n, e.AttemptStarted) for n in (0, 1)),
+            attempt(3, 0, e.AttemptSucceeded),
+        ],
+    )
+    assert told.attempts[1][0] == "running"
+    assert told.anomalies == {(1, "running_after_job_end")}
+
+
+def test_a_start_after_the_decision_is_shown(store: Store) -> None:
+    told = Told(store, [created(), job(1, e.Cancelled), attempt(2, 0, e.AttemptStarted)])
+    assert told.status == "cancelled"
+    assert told.anomalies == {(0, "start_after_decision"), (0, "running_after_job_end")}
+
+
+def test_what_happened_twice_and_should_not_is_shown(store: Store) -> None:
+    """The same event twice is nothing; two events that can only happen once are a contradiction."""
+    start = attempt(1, 0, e.AttemptStarted)
+    told = Told(store, [created(), start, start])
+    assert told.anomalies == set()
+    told = Told(store, [created(1), attempt(2, 0, e.AttemptStarted)])
+    assert told.anomalies == {(None, "job_id_used_twice"), (0, "second_start")}
+
+
+def test_two_bodies_under_one_event_id_are_shown(store: Store) -> None:
+    """Whichever came first, the same body is kept."""
+    one = job(2, e.CancelRequested, requested_by="ann")
+    told = Told(store, [created(), one, one.model_copy(update={"requested_by": "bob"})])
+    assert told.anomalies == {(None, "event_id_used_twice")}
+    kept = store.connection.execute(
+        "SELECT body ->> 'requested_by' FROM jobtrail.job_events WHERE event_type = 'CancelRequested'"
+    ).fetchall()
+    assert kept == [("bob",)]
+
+
+def test_a_later_event_takes_an_anomaly_back(store: Store) -> None:
+    told = Told(store, [attempt(1, 0, e.AttemptStarted)])
+    assert told.anomalies == {(None, "job_not_created")}
+    assert Told(store, [created()]).anomalies == set()
+
+
+def test_a_clock_that_is_off_is_shown(store: Store) -> None:
+    frames = frames_of([created(), job(1, e.JobFailed)])
+    frames = {t: f.with_columns(_broker_at=f["_broker_at"] + 16 * 60 * 1_000_000) for t, f in frames.items()}
+    with store.transaction() as tx:
+        tx.merge(fold(frames))
+        tx.derive()
+    assert Told(store, [created(0.5)]).anomalies >= {(None, "clock_off")}
+
+
+def test_a_checkpoint_moves_with_the_rows_or_not_at_all(store: Store) -> None:
+    """Whoever is not where the checkpoint is has been replaced: nothing of theirs is written."""
+    with store.transaction() as tx:
+        tx.advance([Move("t", "events", 0, 0, 10), Move("t", "events", 1, 0, 5)])
+    assert store.checkpoints("t") == {0: 10, 1: 5}
+    for wrong in (
+        [Move("t", "events", 0, 0, 20)],
+        [Move("t", "events", 0, 10, 20), Move("t", "events", 1, 4, 9)],
+    ):
+        with pytest.raises(CheckpointMismatchError), store.transaction() as tx:
+            tx.advance(wrong)
+            tx.merge(fold(frames_of([created()])))
+    with pytest.raises(ZeroDivisionError), store.transaction() as tx:
+        tx.advance([Move("t", "events", 0, 10, 20)])
+        tx.merge(fold(frames_of([created()])))
+        raise ZeroDivisionError
+    assert store.checkpoints("t") == {0: 10, 1: 5}
+    assert store.connection.execute("SELECT count(*) FROM jobtrail.jobs").fetchone() == (0,)
+
+
+def test_two_projectors_cannot_fold_the_same_batch(store: Store, database: str) -> None:
+    other = Store.open(database)
+    try:
+        with store.transaction() as tx:
+            tx.advance([Move("t", "events", 0, 0, 10)])
+        with pytest.raises(CheckpointMismatchError), other.transaction() as tx:
+            tx.advance([Move("t", "events", 0, 0, 10)])
+    finally:
+        other.close()
+
+
+def test_a_swap_of_generations_makes_a_projector_read_its_checkpoints_anew(
+    store: Store, database: str
+) -> None:
+    with store.transaction() as tx:
+        tx.advance([Move("t", "events", 0, 0, 10)])
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA jobtrail_g2")
+        connection.execute("UPDATE jobtrail.current_generation SET generation = 2")
+    with pytest.raises(CheckpointMismatchError, match="generation 2"), store.transaction():
+        pass
+    assert store.checkpoints("t") == {}
