@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from jobtrail.cli import claim
 from jobtrail.cli.environment import read_settings
@@ -47,14 +48,17 @@ class Stage:
 
 
 def _demo(options: Namespace) -> int:
+    from jobtrail.cli.wiring import part
+
     settings = read_settings()
+    scenario = part("jobtrail.demo.scenario", "play")
     leave_in_order()
     over = False
     try:
         with stage(settings) as here:
             line(f"Jobtrail answers at {here.url}; three syncs begin")
             sys.stdout.flush()
-            held = _play(here.settings)
+            held = _play(here.settings, scenario)
             over = True
             _where_to_look(settings, here)
             if not options.exit:
@@ -84,13 +88,11 @@ def stage(settings: Settings) -> Iterator[Stage]:
         yield Stage(running.settings, running.url, running.wait)
 
 
-def _play(settings: Settings) -> bool:
+def _play(settings: Settings, scenario: Callable[..., Any]) -> bool:
     """Runs the scenario in a thread while its jobs are shown; whether all is as it must be."""
     from jobtrail.api.database import reading
     from jobtrail.cli import demo_view
-    from jobtrail.cli.wiring import part
 
-    scenario = part("jobtrail.demo.scenario", "play")
     jobs: list[int] = []
     outcome: list[Sequence[demo_view.Expected]] = []
     errors: list[BaseException] = []

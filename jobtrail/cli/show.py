@@ -207,7 +207,7 @@ def _failures(attempts: list[AttemptInfoRead], *, stacktrace: bool) -> None:
             line(text, indent=4)
         trace = (failure.stacktrace or "").splitlines()
         if trace and not stacktrace:
-            line(f"a stack trace of {len(trace)} lines; --stacktrace shows it", indent=4, style="dim")
+            line(f"--stacktrace shows the stack trace (lines: {len(trace)})", indent=4, style="dim")
         for text in trace if stacktrace else ():
             line(text, indent=6, style="dim")
 
