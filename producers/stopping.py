@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
@@ -35,8 +35,8 @@ class Stop:
 
 
 @contextmanager
-def signals_ask(stop: Stop) -> Iterator[None]:
-    """Within the block the signals ask `stop`; in another thread than the main one it does nothing.
+def signals_ask(stop: Stop, then: Callable[[int, FrameType | None], None] | None = None) -> Iterator[None]:
+    """Within the block the signals ask `stop` and call `then`; elsewhere than in the main thread, nothing.
 
     A signal that was ignored before, as under nohup, stays so.
     """
@@ -44,8 +44,10 @@ def signals_ask(stop: Stop) -> Iterator[None]:
         yield
         return
 
-    def ask(number: int, _frame: FrameType | None) -> None:
+    def ask(number: int, frame: FrameType | None) -> None:
         stop.ask(number)
+        if then is not None:
+            then(number, frame)
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number, handler in before.items():
