@@ -41,9 +41,12 @@ format: $(STAMP) ## Let ruff format and mend
 schemas: $(STAMP) ## Write avro/ from the event classes
 	$(BIN)/python -m jobtrail.schemas
 
-lock: ## Resolve requirements.lock anew (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-		--no-emit-find-links --all-extras --group dev pyproject.toml -o requirements.lock
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-emit-find-links --no-header pyproject.toml
+
+lock: ## Resolve the requirements anew (needs uv)
+	$(COMPILE) --all-extras --group dev -o requirements.lock
+	$(COMPILE) --extra server -o requirements-server.lock
 
 clean: ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist

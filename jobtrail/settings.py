@@ -6,6 +6,7 @@ Every variable, with its default, is a field of `Settings` or an entry of `KAFKA
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -151,7 +152,7 @@ class Settings(BaseModel):
         values: dict[str, object] = {}
         client: dict[str, str] = {}
         for variable, text in environ.items():
-            if not variable.startswith(PREFIX) or text == "":
+            if not variable.startswith(PREFIX) or text == "" or _from_kubernetes(variable, text):
                 continue
             field = variable.removeprefix(PREFIX).lower()
             if variable.startswith(KAFKA_PREFIX) and field != "kafka_bootstrap_servers":
@@ -182,8 +183,16 @@ class Settings(BaseModel):
 FALLBACKS: Final = MappingProxyType(
     {"kafka_bootstrap_servers": "KAFKA_BOOTSTRAP_SERVERS", "database_url": "DATABASE_URL"}
 )
-#: JOBTRAIL_* variables that Jobtrail itself hands to the connectors it starts, or that its tests read.
-OTHER_VARIABLES: Final = frozenset({"JOBTRAIL_JOB_ID", "JOBTRAIL_ATTEMPT_NUMBER"})
+#: JOBTRAIL_* variables that are no settings: what `run` hands to the connectors it starts, and the secrets
+#: that `jobtrail.api.access` alone reads.
+OTHER_VARIABLES: Final = frozenset({"JOBTRAIL_JOB_ID", "JOBTRAIL_ATTEMPT_NUMBER", "JOBTRAIL_API_TOKENS"})
+
+
+def _from_kubernetes(variable: str, text: str) -> bool:
+    """Whether Kubernetes set it: a service named jobtrail or jobtrail-api puts such variables into pods."""
+    return text.startswith(("tcp://", "udp://")) or bool(
+        re.search(r"_SERVICE_(HOST|PORT)(_\w+)?$|_PORT_\d+_(TCP|UDP)(_\w+)?$", variable)
+    )
 
 
 def _client_setting(variable: str) -> str:

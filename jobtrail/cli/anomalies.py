@@ -6,9 +6,9 @@ from argparse import Namespace
 
 from jobtrail.api.database import reading
 from jobtrail.api.queries import query
-from jobtrail.cli.environment import read_settings
 from jobtrail.cli.parsing import Parser, job_id, positive, subcommands
 from jobtrail.cli.terminal import amount, as_json, line, table
+from jobtrail.settings import Settings
 
 
 def configure(parser: Parser, _name: str) -> None:
@@ -28,7 +28,7 @@ def configure(parser: Parser, _name: str) -> None:
 
 
 def _list(options: Namespace) -> int:
-    with reading(read_settings()) as database:
+    with reading(Settings.from_env()) as database:
         rows = database.execute(
             query("anomalies"), {"job_id": options.job, "limit": options.limit}
         ).fetchall()

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobtrail.cli import claim
-from jobtrail.cli.environment import read_settings
 from jobtrail.cli.interrupts import leave_in_order
 from jobtrail.cli.parsing import Parser
 from jobtrail.cli.terminal import line
@@ -50,7 +49,7 @@ class Stage:
 def _demo(options: Namespace) -> int:
     from jobtrail.cli.wiring import part
 
-    settings = read_settings()
+    settings = Settings.from_env()
     scenario = part("jobtrail.demo.scenario", "play")
     leave_in_order()
     over = False

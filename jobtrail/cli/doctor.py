@@ -15,7 +15,6 @@ from jobtrail.api.queries import query
 from jobtrail.api.readiness import READY_WITHIN, Log, Topic, behind
 from jobtrail.api.reads import Database
 from jobtrail.cli import claim
-from jobtrail.cli.environment import read_settings
 from jobtrail.cli.parsing import Parser
 from jobtrail.cli.terminal import as_json, line, size, style_of
 from jobtrail.cli.up import fallback_notes
@@ -54,7 +53,7 @@ def configure(parser: Parser, _name: str) -> None:
 
 
 def _doctor(options: Namespace) -> int:
-    settings = read_settings()
+    settings = Settings.from_env()
     checks = []
     for check in examine(settings):
         checks.append(check)

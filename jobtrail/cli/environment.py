@@ -1,18 +1,10 @@
-"""The settings of a command."""
+"""What a command says of where its settings came from."""
 
 from __future__ import annotations
 
 import os
 
 from jobtrail.settings import FALLBACKS, PREFIX, Settings
-
-#: Read by the HTTP server itself (`jobtrail.api.access`).
-_NOT_SETTINGS = frozenset({"JOBTRAIL_API_TOKENS"})
-
-
-def read_settings() -> Settings:
-    """JOBTRAIL_* of this process. Raises SettingError."""
-    return Settings.from_env({name: value for name, value in os.environ.items() if name not in _NOT_SETTINGS})
 
 
 def fallbacks_used(settings: Settings) -> list[str]:

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from jobtrail.api import reads
 from jobtrail.api.database import reading
 from jobtrail.api.models import AttemptRead, FailureReason, JobRead, JobStatus
-from jobtrail.cli.environment import read_settings
 from jobtrail.cli.parsing import Parser, job_id, positive, seconds, subcommands
 from jobtrail.cli.terminal import amount, as_json, clock, console, line, size, span, table
 from jobtrail.settings import Settings
@@ -88,7 +87,7 @@ def _list(options: Namespace) -> int:
     found = reads.filters(
         connection_id=options.connection, statuses=options.status, config_types=options.type
     )
-    settings = read_settings()
+    settings = Settings.from_env()
     with reading(settings) as database:
         rows = reads.jobs_page(database, found, ("createdAt", "DESC"), options.limit, 0)
         count = reads.jobs_count(database, found)
@@ -181,16 +180,16 @@ def dump(model: object) -> dict[str, object]:
 def _show(options: Namespace) -> int:
     from jobtrail.cli.show import show
 
-    return show(read_settings(), options)
+    return show(Settings.from_env(), options)
 
 
 def _watch(options: Namespace) -> int:
     from jobtrail.cli.watch import watch
 
-    return watch(read_settings(), options.id)
+    return watch(Settings.from_env(), options.id)
 
 
 def _cancel(options: Namespace) -> int:
     from jobtrail.cli.cancel import cancel
 
-    return cancel(read_settings(), options)
+    return cancel(Settings.from_env(), options)

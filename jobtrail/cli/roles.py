@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 
-from jobtrail.cli.environment import read_settings
 from jobtrail.cli.interrupts import leave_in_order
 from jobtrail.cli.parsing import Parser
 from jobtrail.cli.terminal import as_json, line
@@ -38,7 +37,7 @@ def _settings(*, kafka: bool) -> Settings:
     from jobtrail.api.database import database_url
     from jobtrail.running import kafka_address
 
-    settings = read_settings()
+    settings = Settings.from_env()
     for note in fallback_notes(settings):
         print(f"jobtrail: {note}", file=sys.stderr)
     found = {"database_url": database_url(settings)}

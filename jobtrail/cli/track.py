@@ -40,8 +40,8 @@ def configure(parser: Parser, name: str) -> None:
 
 
 def _run(options: Namespace) -> int:
-    from jobtrail.cli.environment import read_settings
     from jobtrail.producers.run import run
+    from jobtrail.settings import Settings
 
     result = run(
         connection_id=options.connection,
@@ -51,7 +51,7 @@ def _run(options: Namespace) -> int:
         job_id=options.job,
         attempt_number=options.attempt,
         quiet=options.quiet,
-        settings=read_settings(),
+        settings=Settings.from_env(),
     )
     if options.json:
         from jobtrail.cli.terminal import as_json
@@ -77,8 +77,8 @@ def _run(options: Namespace) -> int:
 
 
 def _tap(options: Namespace) -> int:
-    from jobtrail.cli.environment import read_settings
     from jobtrail.cli.wiring import part
+    from jobtrail.settings import Settings
 
     tap = part("jobtrail.producers.tap", "tap")
     return int(
@@ -87,6 +87,6 @@ def _tap(options: Namespace) -> int:
             workspace_id=options.workspace,
             job_id=options.job,
             attempt_number=options.attempt,
-            settings=read_settings(),
+            settings=Settings.from_env(),
         )
     )

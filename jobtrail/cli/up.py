@@ -7,7 +7,7 @@ import sys
 from argparse import Namespace
 
 from jobtrail.cli import claim
-from jobtrail.cli.environment import fallbacks_used, read_settings
+from jobtrail.cli.environment import fallbacks_used
 from jobtrail.cli.interrupts import leave_in_order
 from jobtrail.cli.parsing import Parser
 from jobtrail.cli.terminal import line
@@ -40,7 +40,7 @@ def insecure_option(parser: Parser) -> None:
 
 
 def _up(options: Namespace) -> int:
-    settings = read_settings()
+    settings = Settings.from_env()
     for note in fallback_notes(settings):
         print(f"jobtrail: {note}", file=sys.stderr)
     from jobtrail.cli.service import service
@@ -89,7 +89,7 @@ def announcement(given: Settings, used: Settings, url: str) -> list[str]:
 def _down(_options: Namespace) -> int:
     from jobtrail import embedded
 
-    settings = read_settings()
+    settings = Settings.from_env()
     stopped = claim.stop(settings.home)
     stopped = embedded.stop(settings.home) or stopped
     line(f"stopped what ran under {settings.home}" if stopped else f"nothing runs under {settings.home}")
