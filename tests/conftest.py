@@ -90,12 +90,13 @@ def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
     try:
         mine = running.__enter__()
     except EmbeddedError as error:
-        _refuse(f"no Docker engine answers, and the embedded servers do not start: {error}")
+        refuse(f"no Docker engine answers, and the embedded servers do not start: {error}")
     yield Servers(mine.kafka_bootstrap_servers, mine.database_url)
     running.__exit__(None, None, None)
 
 
-def _refuse(reason: str) -> NoReturn:
+def refuse(reason: str) -> NoReturn:
+    """Ends a test that cannot run here: skipped with the reason; in CI failed."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

