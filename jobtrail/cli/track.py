@@ -77,16 +77,13 @@ def _run(options: Namespace) -> int:
 
 
 def _tap(options: Namespace) -> int:
-    from jobtrail.cli.wiring import part
+    from jobtrail.producers.tap import tap
     from jobtrail.settings import Settings
 
-    tap = part("jobtrail.producers.tap", "tap")
-    return int(
-        tap(
-            connection_id=options.connection,
-            workspace_id=options.workspace,
-            job_id=options.job,
-            attempt_number=options.attempt,
-            settings=Settings.from_env(),
-        )
-    )
+    return tap(
+        connection_id=options.connection,
+        workspace_id=options.workspace,
+        job_id=options.job,
+        attempt_number=options.attempt,
+        settings=Settings.from_env(),
+    ).exit_status
