@@ -111,6 +111,7 @@ def _format(java_command: list[str], properties: Path, folder: Path, account: Ac
         cwd=folder,
         env=_environment(),
         pass_fds=[held],  # nobody begins anew before it is gone
+        start_new_session=True,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

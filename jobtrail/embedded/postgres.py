@@ -159,6 +159,7 @@ def _once(command: list[str], folder: Path, account: Account, held: int, text: s
         cwd=folder,
         env=_environment(),
         pass_fds=[held],
+        start_new_session=True,  # killed in the middle it would leave shared memory that nobody cleans up
         input=text,
         capture_output=True,
         text=True,
