@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import selectors
 import shlex
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import PurePath
@@ -78,6 +80,7 @@ class Connector:
             env={**os.environ, **environment},
             start_new_session=True,
         )
+        _running.add(self)
         self._start(self._wait, "wait")
 
     @property
@@ -150,6 +153,7 @@ class Connector:
 
     def _wait(self) -> None:
         self._process.wait()
+        _running.discard(self)
         self.ended_at = time.monotonic()
         self.ended.set()
         self._on_end()
@@ -169,3 +173,13 @@ class Connector:
                     yield chunk
                 elif self.ended.is_set():
                     return
+
+
+#: Those that must not outlive this process, also where it ends while they run.
+_running: Final[weakref.WeakSet[Connector]] = weakref.WeakSet()
+
+
+@atexit.register
+def _kill_all() -> None:
+    for connector in list(_running):
+        connector.kill()

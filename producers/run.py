@@ -46,6 +46,8 @@ class RunResult:
     totals: Totals
     #: The cause first; empty unless it failed.
     failures: tuple[FailureReason, ...]
+    #: Lines of either connector that are no message of the protocol.
+    malformed: int
 
 
 def run(
@@ -130,4 +132,6 @@ def run(
         first_line = (reason.internal_message or reason.external_message or "no message").split("\n")[0]
         progress.line(f"{reason.origin or 'nobody'} is at fault: {first_line}")
     status = {"succeeded": 0, "failed": 1, "cancelled": stop.exit_status if stop.count else 1}[outcome]
-    return RunResult(attempt.job_id, attempt.attempt_number, outcome, status, counts, totals, reasons)
+    return RunResult(
+        attempt.job_id, attempt.attempt_number, outcome, status, counts, totals, reasons, tally.malformed
+    )
