@@ -125,7 +125,7 @@ class Estimate(msgspec.Struct):
 
 class _RateLimited(msgspec.Struct):
     #: Milliseconds since 1970.
-    quota_reset: int | None = None
+    quota_reset: float | None = None
 
 
 class _Reason(msgspec.Struct):
@@ -190,6 +190,8 @@ _log = msgspec.json.Decoder(Log).decode
 _BAD: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 #: An escaped half of a surrogate pair: the JSON grammar allows it alone, and sources print it.
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+#: What JSON has not, and Python's json prints.
+_NO_NUMBER: Final = re.compile(rb"(?<=[:,\[ ])(?:NaN|-?Infinity)(?=[],} ])")
 
 
 def decode(line: bytes) -> Message | None:
@@ -198,9 +200,10 @@ def decode(line: bytes) -> Message | None:
         return _message(line)
     except _BAD:
         pass
-    # A question mark as long as the half pair: lengths, which is what we count, stay.
-    mended, count = _SURROGATE.subn(rb"\\u003f", line)
-    if not count:
+    # What stands in for it is as long: lengths, which is what we count, stay.
+    mended = _SURROGATE.sub(rb"\\u003f", line)
+    mended = _NO_NUMBER.sub(lambda found: b"1".ljust(len(found[0]), b"0"), mended)
+    if mended == line:
         return None
     try:
         return _message(mended)
