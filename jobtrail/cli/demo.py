@@ -9,12 +9,12 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from jobtrail.cli import claim
 from jobtrail.cli.interrupts import leave_in_order
 from jobtrail.cli.parsing import Parser
 from jobtrail.cli.terminal import line
+from jobtrail.embedded.progress import say
 from jobtrail.settings import Settings
 
 #: Seconds that the read models may need after the last event.
@@ -47,20 +47,17 @@ class Stage:
 
 
 def _demo(options: Namespace) -> int:
-    from jobtrail.cli.wiring import part
-
     settings = Settings.from_env()
-    scenario = part("jobtrail.demo.scenario", "play")
     leave_in_order()
     over = False
     try:
         with stage(settings) as here:
             line(f"Jobtrail answers at {here.url}; three syncs begin")
             sys.stdout.flush()
-            held = _play(here.settings, scenario)
+            held = _play(here.settings)
             over = True
-            _where_to_look(settings, here)
             if not options.exit:
+                _where_to_look(settings, here)
                 line("Ctrl-C ends.")
                 sys.stdout.flush()
                 here.wait()
@@ -87,18 +84,23 @@ def stage(settings: Settings) -> Iterator[Stage]:
         yield Stage(running.settings, running.url, running.wait)
 
 
-def _play(settings: Settings, scenario: Callable[..., Any]) -> bool:
+def _play(settings: Settings) -> bool:
     """Runs the scenario in a thread while its jobs are shown; whether all is as it must be."""
     from jobtrail.api.database import reading
     from jobtrail.cli import demo_view
+    from jobtrail.demo import scenario
 
     jobs: list[int] = []
-    outcome: list[Sequence[demo_view.Expected]] = []
+    outcome: list[Sequence[scenario.Expected]] = []
     errors: list[BaseException] = []
+
+    def begin(job_id: int, title: str) -> None:
+        say(f"job {job_id}: {title}")
+        jobs.append(job_id)
 
     def play() -> None:
         try:
-            outcome.append(scenario(settings, jobs.append))
+            outcome.append(scenario.play(settings, begin))
         except BaseException as error:  # noqa: BLE001  # raised again below
             errors.append(error)
 

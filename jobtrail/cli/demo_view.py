@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from jobtrail.api import reads
@@ -12,21 +11,7 @@ from jobtrail.api.models import JobStatus
 from jobtrail.api.reads import Database
 from jobtrail.cli.terminal import amount, console, line
 from jobtrail.cli.watch import View, look, render
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """What a job of the demonstration must look like."""
-
-    job_id: int
-    title: str
-    status: JobStatus
-    #: Stream → records that the source really printed.
-    sent: Mapping[str, int]
-    #: Origin that its failure must have; None: it must have none.
-    origin: str | None = None
-    #: Whether its failure must be a partial success; None: either.
-    partial_success: bool | None = None
+from jobtrail.demo.scenario import Expected
 
 
 def views(database: Database, job_ids: Sequence[int]) -> list[View]:

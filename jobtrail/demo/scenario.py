@@ -126,11 +126,11 @@ def prepare(home: Path, on_progress: Callable[[str], None] = say, cache: Path | 
 
 
 def play(
-    settings: Settings, on_job: Callable[[int], object], on_progress: Callable[[str], None] = say
+    settings: Settings, on_job: Callable[[int, str], object], on_progress: Callable[[str], None] = say
 ) -> list[Expected]:
     """Runs the syncs one after the other; gives what must be shown of them.
 
-    `on_job` is told each job's id before its sync begins.
+    `on_job` is told each job's id and title before its sync begins.
     """
     scenario = prepare(settings.home, on_progress, settings.cache)
     try:
@@ -140,9 +140,9 @@ def play(
         shutil.rmtree(scenario.folder, ignore_errors=True)
 
 
-def _play(sync: Sync, publisher: Publisher, on_job: Callable[[int], object]) -> Expected:
+def _play(sync: Sync, publisher: Publisher, on_job: Callable[[int, str], object]) -> Expected:
     job_id = offline_job_id()
-    on_job(job_id)
+    on_job(job_id, sync.title)
     over = threading.Event()
     if sync.cancel_after is not None:
         cancel = (sync.printed, sync.cancel_after, job_id, publisher, over)
@@ -205,14 +205,29 @@ def _faker(
     config = {"count": FAKER_COUNT, "seed": 1, "parallelism": 2}
     try:
         command = faker_command(cache, on_progress)
-        return "airbyte-source-faker", (command, config, _discover(command, folder, config))
+        return "airbyte-source-faker", (command, config, _catalog(command, folder, config))
     except FakerError as error:
         on_progress(f"{error}; the small source of the demonstration takes the place of airbyte-source-faker")
         return "a small source", _small(count=FAKER_COUNT)
 
 
-def _discover(command: list[str], folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """The configured catalog of all streams that a source has. Raises FakerError."""
+def _catalog(command: list[str], folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """The configured catalog of all the faker's streams, asked for once. Raises FakerError."""
+    kept = Path(command[0]).parent.parent / "streams.json"
+    if not kept.exists():
+        made = folder / "streams.json"
+        _file(made, _discover(command, folder, config))
+        made.replace(kept)  # whole or not at all
+    return {
+        "streams": [
+            {"stream": stream, "sync_mode": "full_refresh", "destination_sync_mode": "append"}
+            for stream in json.loads(kept.read_text("utf-8"))
+        ]
+    }
+
+
+def _discover(command: list[str], folder: Path, config: dict[str, Any]) -> list[dict[str, Any]]:
+    """The streams that a source has. Raises FakerError."""
     began = time.monotonic()
     asked = [*command, "discover", "--config", _file(folder / "discover.json", config)]
     try:
@@ -222,13 +237,8 @@ def _discover(command: list[str], folder: Path, config: dict[str, Any]) -> dict[
     for line in answer.stdout.splitlines():
         message = json.loads(line) if line.startswith("{") else {}
         if message.get("type") == "CATALOG":
-            streams = message["catalog"]["streams"]
-            return {
-                "streams": [
-                    {"stream": stream, "sync_mode": "full_refresh", "destination_sync_mode": "append"}
-                    for stream in streams
-                ]
-            }
+            streams: list[dict[str, Any]] = message["catalog"]["streams"]
+            return streams
     last = (answer.stderr.strip() or answer.stdout.strip() or "nothing").splitlines()[-1]
     took = time.monotonic() - began
     raise FakerError(

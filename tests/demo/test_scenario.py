@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import refuse
 
 from jobtrail.api.models import JobStatus
 from jobtrail.demo import faker, scenario
@@ -102,7 +103,7 @@ def command() -> list[str]:
     try:
         return faker_command(CACHE / "demo", lambda _: None)
     except FakerError as error:
-        pytest.skip(str(error))
+        refuse(str(error))
 
 
 @pytest.mark.usefixtures("command")
