@@ -1,4 +1,4 @@
-"""A small destination of the Airbyte protocol: `python -m jobtrail.demo.destination spec|check|write`.
+"""A small destination that speaks the Airbyte protocol: `python -m jobtrail.demo.destination COMMAND`.
 
 Appends the data of each stream's records to a file of JSON lines in the folder `path`, and gives a state
 back, with how many records it stands for, once all records before it are written.
