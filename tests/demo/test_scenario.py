@@ -127,7 +127,7 @@ def test_three_syncs_end_as_they_must_and_every_record_is_counted(settings: Sett
         assert (result.outcome, [reason.origin for reason in result.failures]) == ("failed", ["source"])
         assert result.streams[Stream("purchases")].records == records(fails.printed)["purchases"] == 1500
 
-        expected = scenario._play(slow, publisher, lambda _: None)
+        expected = scenario._play(slow, publisher, lambda _job_id, _title: None)
         assert expected.status == JobStatus.CANCELLED
         assert expected.sent["users"] >= scenario.CANCELLED_AFTER
     told = [event for event in _published(settings, expected.job_id) if isinstance(event, StreamStats)]
