@@ -10,6 +10,7 @@ import psycopg
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
 from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -133,7 +134,8 @@ def create_app(settings: Settings, tokens: Sequence[str] = ()) -> FastAPI:
         yield
         pool.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(  # /docs must not need another host
+        redoc_url=None,
         title="Jobtrail",
         description="What data-sync jobs did, whose fault a failure is, and what was committed. "
         "Partial success: an attempt failed after records were committed.",

