@@ -27,6 +27,9 @@ NUL: Final = "\0"
 #: How JSON text spells NUL, which Postgres' jsonb refuses.
 JSON_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 EVENT_ID: Final = re.compile(r"\A[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
+#: Most levels of lists and objects in a JSON text. The API's serializer gives up at about 255; what people
+#: attach to a failure has a handful.
+MAX_NESTING: Final = 64
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -91,9 +94,26 @@ def _json_problem(value: str) -> Problem | None:
         return Problem("bad_json", f"not JSON: {error}")
     if not isinstance(decoded, dict):
         return Problem("bad_json", "not a JSON object")
+    if _is_deeper(decoded, MAX_NESTING):
+        return Problem("bad_json", f"JSON nested deeper than {MAX_NESTING} levels")
     if JSON_NUL.search(value):
         return Problem("nul_in_text", "the JSON text holds \\u0000")
     return None
+
+
+def _is_deeper(decoded: Any, levels: int) -> bool:
+    """Whether lists and objects nest in more than so many levels; without recursion."""
+    level = [decoded]
+    for _ in range(levels):
+        level = [
+            child
+            for holder in level
+            for child in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 INT64_MAX: Final = 2**63 - 1

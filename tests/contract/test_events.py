@@ -71,7 +71,10 @@ def added_only(older: dict[str, Any], newer: dict[str, Any]) -> bool:
 
     kept = [facts(field) for field in newer["fields"][: len(older["fields"])]]
     added = newer["fields"][len(older["fields"]) :]
-    return kept == [facts(field) for field in older["fields"]] and all("default" in field for field in added)
+    # Bodies leave nulls and empty lists out: with another default, an old event would get a new body.
+    return kept == [facts(field) for field in older["fields"]] and all(
+        "default" in field and field["default"] in (None, []) for field in added
+    )
 
 
 def test_the_rule_of_versions_refuses_what_would_break_a_reader() -> None:
@@ -79,6 +82,8 @@ def test_the_rule_of_versions_refuses_what_would_break_a_reader() -> None:
     extra = {"name": "note", "type": ["null", "string"], "default": None}
     assert added_only(older, {**older, "fields": [*older["fields"], extra]})
     assert not added_only(older, {**older, "fields": [*older["fields"], {"name": "note", "type": "string"}]})
+    flag = {"name": "note", "type": "boolean", "default": False}
+    assert not added_only(older, {**older, "fields": [*older["fields"], flag]})
     assert not added_only(older, {**older, "fields": older["fields"][1:]})
     assert not added_only(older, {**older, "fields": [{**older["fields"][0], "type": "long"}]})
 
@@ -184,6 +189,19 @@ def test_a_class_refuses_what_a_table_cannot_hold(field: str, value: object) -> 
 def test_metadata_is_a_json_object_that_postgres_takes(text: str) -> None:
     with pytest.raises(ValidationError):
         e.Failure(job_id=1, attempt_number=0, metadata=text)
+
+
+@pytest.mark.parametrize(("opening", "closing"), [('{"a":', "}"), ('{"a":[', "]}")])
+def test_metadata_nests_no_deeper_than_its_readers_follow(opening: str, closing: str) -> None:
+    """64 levels, the object itself being the first; wide is not deep."""
+    levels = 64 // len(closing)
+    deepest = opening * levels + "1" + closing * levels
+    deeper = f'{{"a":{deepest}}}'
+    wide = json.dumps({"a": [[{}] for _ in range(1000)]})
+    for text in (deepest, wide):
+        assert e.Failure(job_id=1, attempt_number=0, metadata=text).metadata == text
+    with pytest.raises(ValidationError, match="deeper than 64 levels.*bad_json"):
+        e.Failure(job_id=1, attempt_number=0, metadata=deeper)
 
 
 def test_unknown_values_of_an_enum_are_kept() -> None:
