@@ -27,7 +27,12 @@ T = TypeVar("T")
 
 #: Never compacted, kept for ever, dated by the broker: see DESIGN in ARCHITECTURE.md.
 TOPIC_CONFIG: Final[Mapping[str, str]] = MappingProxyType(
-    {"cleanup.policy": "delete", "retention.ms": "-1", "message.timestamp.type": "LogAppendTime"}
+    {
+        "cleanup.policy": "delete",
+        "retention.ms": "-1",
+        "retention.bytes": "-1",
+        "message.timestamp.type": "LogAppendTime",
+    }
 )
 #: A dead letter is its message and headers: more than the broker took for the message alone.
 DEAD_LETTER_BYTES: Final = 8 * 1024 * 1024
@@ -162,4 +167,10 @@ def _check_config(topic: str, config: Mapping[str, Any]) -> None:
     if (kept := config["retention.ms"]) != "-1":
         log.warning(
             "topic %s keeps events for %s ms only: rebuilds need an archive of the older", topic, kept
+        )
+    if (kept := config["retention.bytes"]) != "-1":
+        log.warning(
+            "topic %s keeps %s bytes of events in each partition only: rebuilds need an archive of the older",
+            topic,
+            kept,
         )

@@ -5,7 +5,12 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but its types do not say so
+    AdminClient,
+    ConfigResource,
+    ConfigSource,
+    ResourceType,
+)
 from confluent_kafka.cimpl import NewTopic
 
 from jobtrail.consumers.topics import TOPIC_CONFIG, TopicAdmin
@@ -59,14 +64,40 @@ def test_a_topic_that_would_lose_or_misdate_events_is_refused(
     assert remedy in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("retention.ms", "keeps events for 86400000 ms only: rebuilds need"),
+        ("retention.bytes", "keeps 86400000 bytes of events in each partition only: rebuilds need"),
+    ],
+)
 def test_short_retention_is_allowed_and_said(
-    fresh: Settings, kafka_admin: AdminClient, caplog: pytest.LogCaptureFixture
+    fresh: Settings,
+    kafka_admin: AdminClient,
+    caplog: pytest.LogCaptureFixture,
+    setting: str,
+    said: str,
 ) -> None:
-    config = {**TOPIC_CONFIG, "retention.ms": "86400000"}
+    config = {**TOPIC_CONFIG, setting: "86400000"}
     made = kafka_admin.create_topics([NewTopic(fresh.events_topic, 1, 1, config=config)])
     made[fresh.events_topic].result(30)
     TopicAdmin(fresh).ensure()
-    assert "rebuilds need an archive" in caplog.text
+    assert f"topic {fresh.events_topic} {said}" in caplog.text
+    assert caplog.text.count("rebuilds need") == 1
+
+
+def test_what_is_kept_for_ever_is_not_left_to_the_broker(fresh: Settings, kafka_admin: AdminClient) -> None:
+    TopicAdmin(fresh).ensure()
+    for topic in (fresh.events_topic, fresh.registry_topic, fresh.dead_letters_topic):
+        resource = ConfigResource(ResourceType.TOPIC, topic)
+        config = kafka_admin.describe_configs([resource])[resource].result(30)
+        own = {
+            name: entry.value
+            for name, entry in config.items()
+            if ConfigSource(entry.source) is ConfigSource.DYNAMIC_TOPIC_CONFIG
+        }
+        assert own.items() >= TOPIC_CONFIG.items()
+        assert own["retention.ms"] == own["retention.bytes"] == "-1"
 
 
 def test_the_id_of_a_topic_that_is_not_there(fresh: Settings) -> None:
