@@ -12,7 +12,7 @@ any value. Three things make it safe, each for the whole chunk at once:
 - Tags. With all sizes known, so is the place of every union's index and every boolean, and those bytes are
   looked at.
 
-What does not pass is not wrong yet, only not proven: `jobtrail.consumers.strict` judges it.
+What does not pass is not wrong yet, only not proven: `jobtrail.strict` judges it.
 """
 
 from __future__ import annotations

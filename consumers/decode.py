@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 import polars as pl
 
 from jobtrail import codec
-from jobtrail.codec import CONFLUENT_HEADER_SIZE, SchemaById, Schemas
+from jobtrail.codec import CONFLUENT_HEADER_SIZE, CONFLUENT_MARKER, SchemaById, Schemas
 from jobtrail.consumers.bulk import BulkReader, DoubtError
 from jobtrail.consumers.records import Records
 from jobtrail.errors import BadMessageError
@@ -30,7 +30,6 @@ CHUNK: Final = 20_000
 #: As few are read one by one.
 FEW: Final = 32
 #: Columns that each frame has besides the event's fields.
-TOPIC_ID: Final = "_topic_id"
 PARTITION: Final = "_partition"
 OFFSET: Final = "_offset"
 #: Microseconds since 1970, as the broker appended it.
@@ -127,7 +126,7 @@ class Decoder:
         for row in others:
             value = records.values[row]
             # What the framing says of the schema is the same for all messages that begin so.
-            start = None if value is None else value[:CONFLUENT_HEADER_SIZE]
+            start = _start(value)
             header = self._headers.get(start)
             if header is None and start not in refused:
                 try:
@@ -145,11 +144,17 @@ class Decoder:
             yield self._shapes[header], rows, values
 
 
+def _start(value: bytes | None) -> bytes | None:
+    """The part of a message that names its schema, in either framing."""
+    if value is None:
+        return None
+    return value[: CONFLUENT_HEADER_SIZE if value.startswith(CONFLUENT_MARKER) else HEADER_SIZE]
+
+
 def _meta(records: Records) -> pl.DataFrame:
     """The columns that come from the message around the value."""
     return pl.DataFrame(
         {
-            TOPIC_ID: pl.repeat(records.topic_id, len(records), dtype=pl.String, eager=True),
             PARTITION: pl.Series(records.partitions, dtype=pl.Int64),
             OFFSET: pl.Series(records.offsets, dtype=pl.Int64),
             BROKER_AT: pl.Series(records.broker_ms, dtype=pl.Int64) * 1000,

@@ -59,8 +59,8 @@ def test_columns_hold_what_was_written(batch: list[tuple[type[Event], dict[str, 
 def test_each_row_knows_where_it_came_from() -> None:
     frame = DECODER.decode(records([(b"7", good())] * 2)).frames[StreamStats]
     assert frame.select(pl.col("^_.*$").exclude("_key", "_row")).rows() == [
-        ("topic-1", 3, 100, BROKER_MS * 1000),
-        ("topic-1", 3, 101, BROKER_MS * 1000 + 1000),
+        (3, 100, BROKER_MS * 1000),
+        (3, 101, BROKER_MS * 1000 + 1000),
     ]
 
 
@@ -253,6 +253,16 @@ def all_newest() -> list[WireSchema]:
 
 def released_text(kind: type[Event]) -> str:
     return rendered(kind)
+
+
+def test_an_unknown_schema_is_told_with_its_whole_fingerprint() -> None:
+    """Also where several begin with the same bytes."""
+    starts = [b"\xc3\x01" + bytes(range(16, 23)) + bytes([last]) for last in (1, 2)]
+    got = DECODER.decode(records((b"7", start + BODY) for start in starts))
+    assert sorted(letter.detail for letter in got.bad) == [
+        "it starts with c3 01 10 11 12 13 14 15 16 01, which is no released schema",
+        "it starts with c3 01 10 11 12 13 14 15 16 02, which is no released schema",
+    ]
 
 
 def test_confluent_framing_without_a_registry_is_a_dead_letter_that_says_so() -> None:

@@ -106,7 +106,6 @@ def test_texts_within_lists_are_checked() -> None:
 def test_columns_between_decoding_and_the_gate_are_gone() -> None:
     got = checked([(b"7", encoded(newest(StreamStats), STATS))])
     assert [name for name in got.frames[StreamStats].columns if name.startswith("_")] == [
-        "_topic_id",
         "_partition",
         "_offset",
         "_broker_at",
