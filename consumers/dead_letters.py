@@ -41,6 +41,10 @@ CONFIRM_TIMEOUT: Final = 30.0
 LARGEST: Final = 8 * 1024 * 1024
 #: Most characters of the detail in a header; the table has it whole.
 DETAIL: Final = 1_000
+#: The same for a letter that is too large even without its value.
+SHORT_DETAIL: Final = 100
+#: What a letter is published without, while it is too large for the topic. The table has it whole.
+_LEFT_OUT: Final[tuple[tuple[str, ...], ...]] = ((), ("value",), ("value", "key"))
 
 _TAKE: Final = """
     SELECT topic, topic_id, partition, "offset", broker_at, key, value, reason, detail
@@ -107,59 +111,77 @@ class Relay:
     def _confirmed(self, letters: list[DeadLetter]) -> tuple[list[DeadLetter], str]:
         """Those that Kafka has, and why it has not the others."""
         confirmed: list[DeadLetter] = []
-        too_large: list[DeadLetter] = []
         why = ["no answer in time"]
+        left = letters
+        for without in _LEFT_OUT:
+            if not left:
+                break
+            left = self._too_large(left, without, confirmed, why)
+        return confirmed, why[-1]
+
+    def _too_large(
+        self, letters: list[DeadLetter], without: tuple[str, ...], confirmed: list[DeadLetter], why: list[str]
+    ) -> list[DeadLetter]:
+        """Publishes letters without some of their parts; returns those that the topic still does not take."""
+        too_large: list[DeadLetter] = []
 
         def reported(letter: DeadLetter, error: KafkaError | None) -> None:
             if error is None:
                 confirmed.append(letter)
-            elif error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+                if without:
+                    log.warning(
+                        "dead letter %s was too large for topic %s and is published without its %s",
+                        _place(letter),
+                        self._topic,
+                        " and ".join(without),
+                    )
+                return
+            if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
                 too_large.append(letter)
-            else:
-                why.append(error.str())
+            why.append(error.str())
 
         for letter in letters:
-            self._produce(letter, letter.value, reported)
+            self._produce(letter, without, reported)
         self._producer.flush(CONFIRM_TIMEOUT)
-        for letter in too_large.copy():
-            # With the headers it outgrew the topic. The value stays in the table.
-            log.warning("dead letter %s is published without its value, which is too large", _place(letter))
-            self._produce(letter, None, reported)
-        self._producer.flush(CONFIRM_TIMEOUT)
-        return confirmed, why[-1]
+        return too_large
 
     def _produce(
         self,
         letter: DeadLetter,
-        value: bytes | None,
+        without: tuple[str, ...],
         reported: Callable[[DeadLetter, KafkaError | None], None],
     ) -> None:
         def delivered(error: KafkaError | None, _message: Message) -> None:
             reported(letter, error)
 
-        headers = _headers(letter, value)
+        headers = _headers(letter, without)
+        value = None if "value" in without else letter.value
+        key = None if "key" in without else letter.key
         try:
             try:
-                self._producer.produce(self._topic, value, letter.key, headers=headers, on_delivery=delivered)
+                self._producer.produce(self._topic, value, key, headers=headers, on_delivery=delivered)
             except BufferError:  # the client's queue is full
                 self._producer.flush(CONFIRM_TIMEOUT)
-                self._producer.produce(self._topic, value, letter.key, headers=headers, on_delivery=delivered)
+                self._producer.produce(self._topic, value, key, headers=headers, on_delivery=delivered)
         except KafkaException as error:
             reported(letter, error.args[0])
 
 
-def _headers(letter: DeadLetter, value: bytes | None) -> list[tuple[str, str | bytes | None]]:
+def _headers(letter: DeadLetter, without: tuple[str, ...]) -> list[tuple[str, str | bytes | None]]:
     texts = {
         "jobtrail_reason": letter.reason,
-        "jobtrail_detail": letter.detail[:DETAIL],
+        "jobtrail_detail": letter.detail[: SHORT_DETAIL if "key" in without else DETAIL],
         "jobtrail_topic": letter.topic,
         "jobtrail_topic_id": letter.topic_id,
         "jobtrail_partition": str(letter.partition),
         "jobtrail_offset": str(letter.offset),
         "jobtrail_broker_at": letter.broker_at.isoformat(timespec="milliseconds"),
     }
-    if value is None and letter.value is not None:
+    # What is left out is told by its size.
+    if "value" in without and letter.value is not None:
         texts["jobtrail_value_bytes"] = str(len(letter.value))
+    if "key" in without and letter.key is not None:
+        texts["jobtrail_key_bytes"] = str(len(letter.key))
     return [(name, text.encode()) for name, text in texts.items()]
 
 

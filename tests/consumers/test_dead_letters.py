@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -23,13 +23,18 @@ from jobtrail.projections.letters import DeadLetter
 from jobtrail.projections.store import Move, Store
 from jobtrail.settings import Settings
 
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
 
 def put(settings: Settings, count: int, value: bytes | None = b"\0") -> None:
+    put_letters(
+        settings,
+        [DeadLetter("events", "id", 3, at, AT, b"7", value, "malformed", "why €") for at in range(count)],
+    )
+
+
+def put_letters(settings: Settings, letters: list[DeadLetter]) -> None:
     assert settings.database_url is not None
-    letters = [
-        DeadLetter("events", "id", 3, at, datetime(2026, 1, 1, tzinfo=UTC), b"7", value, "malformed", "why €")
-        for at in range(count)
-    ]
     store = Store.open(settings.database_url)
     with store.transaction() as tx:
         tx.dead_letters(letters)
@@ -106,7 +111,48 @@ def test_a_letter_that_outgrew_the_topic_is_told_without_its_value(
         for headers, value in published(narrow)
     }
     assert told == {**dict.fromkeys("012", (None, b"small")), **dict.fromkeys("34", ("51200", None))}
-    assert "without its value" in caplog.text
+    assert caplog.text.count("without its value") == 2
+
+
+def test_letters_whose_key_or_headers_are_too_large_do_not_hold_back_newer_ones(
+    settings: Settings,
+    kafka_admin: AdminClient,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(dead_letters, "BATCH", 4)
+    narrow = settings.model_copy(update={"dead_letters_topic": f"{settings.dead_letters_topic}-narrow"})
+    topic = NewTopic(narrow.dead_letters_topic, 1, 1, config={"max.message.bytes": "2000"})
+    kafka_admin.create_topics([topic])[topic.topic].result(30)
+    large = os.urandom(51_200)  # which no compression makes small
+    detail = "".join(chr(0x4E00 + byte) for byte in large[:3_000])
+    rest = (b"7", b"small", "malformed", "why")
+    put_letters(
+        narrow,
+        [
+            *[DeadLetter("events", "id", 3, at, AT, large, b"v", "wrong_key", "why") for at in (0, 1)],
+            DeadLetter("events", "id", 3, 2, AT, large, None, "null_value", "why"),
+            DeadLetter("events", "id", 3, 3, AT, b"7", b"v", "malformed", detail),
+            *[DeadLetter("events", "id", 3, at, AT + timedelta(1), *rest) for at in (4, 5)],
+        ],
+    )
+    assert relay_once(narrow) == 6
+    told = {
+        headers["jobtrail_offset"]: (
+            headers.get("jobtrail_key_bytes"),
+            headers.get("jobtrail_value_bytes"),
+            value,
+        )
+        for headers, value in published(narrow)
+    }
+    assert told == {
+        **dict.fromkeys("01", ("51200", "1", None)),
+        "2": ("51200", None, None),
+        "3": ("1", "1", None),
+        **dict.fromkeys("45", (None, None, b"small")),
+    }
+    assert caplog.text.count("without its value and key") == 4
+    assert relay_once(narrow) == 0
 
 
 def test_what_kafka_did_not_confirm_stays_to_be_published(
