@@ -154,6 +154,7 @@ def create_app(settings: Settings, tokens: Sequence[str] = ()) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(JobtrailError, _unanswered)
     app.add_exception_handler(StarletteHTTPException, _refused)
+    app.add_exception_handler(Exception, _broken)
     return app
 
 
@@ -189,6 +190,11 @@ async def _not_found(_: Request, error: Exception) -> JSONResponse:
 
 async def _unanswered(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"message": str(error)}, 503 if isinstance(error, ServerAwayError) else 500)
+
+
+async def _broken(_: Request, _error: Exception) -> JSONResponse:
+    """A mistake of ours. The server's log has it whole; nothing of it is for the outside."""
+    return JSONResponse({"message": "the server could not make this answer; its log says why"}, 500)
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:

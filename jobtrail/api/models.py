@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -276,6 +276,7 @@ class Pagination(Model):
 class JobListRequestBody(Model):
     """Which jobs, in which order. Filters are combined; an instant needs its offset from UTC."""
 
+    #: The one list that may not be empty: Airbyte too answers "Must include at least one configType".
     config_types: list[FilterText] = Field(
         min_length=1, max_length=100, examples=[["sync", "reset_connection"]]
     )
@@ -288,7 +289,9 @@ class JobListRequestBody(Model):
         "No jobs where it does not match the other filters.",
     )
     pagination: Pagination = Field(default_factory=Pagination)
-    statuses: list[JobStatus] | None = None
+    statuses: list[JobStatus] | None = Field(
+        None, description="All, where the list is empty: generated clients send one for what is not set."
+    )
     created_at_start: AwareDatetime | None = None
     created_at_end: AwareDatetime | None = None
     updated_at_start: AwareDatetime | None = None
@@ -336,8 +339,3 @@ class Readiness(Model):
     ready: bool
     reasons: list[str] = Field(default_factory=list, description="Why it is not ready.")
     behind: int | None = Field(None, description="Messages of the event log that are not folded yet.")
-
-    @classmethod
-    def not_ready(cls, *reasons: str, behind: int | None = None) -> Self:
-        """An answer with reasons."""
-        return cls(ready=False, reasons=list(reasons), behind=behind)

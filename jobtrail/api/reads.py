@@ -116,10 +116,11 @@ def job_list(database: Database, request: JobListRequestBody) -> JobReadList:
 
 
 def filters(**values: Any) -> dict[str, Any]:
-    """What the queries on jobs filter by; what is not given does not filter."""
+    """What the queries on jobs filter by; what is not given, or an empty list, does not filter."""
     names = ("config_types", "config_id", "connection_id", "statuses")
     bounds = ("created_from", "created_to", "updated_from", "updated_to")
-    return {**dict.fromkeys((*names, *bounds)), **values}
+    given = {name: None if value == [] else value for name, value in values.items()}
+    return {**dict.fromkeys((*names, *bounds)), **given}
 
 
 def jobs_page(

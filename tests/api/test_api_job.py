@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from api_scenes import CONNECTION, at, created, failed_job, heavy_job, made, project, stats
 
 from jobtrail import events as e
+from jobtrail.kinds import MAX_NESTING
 from jobtrail.producers.logs import AttemptLog
 from jobtrail.settings import Settings
 
@@ -106,6 +108,17 @@ def test_sums_beyond_64_bits_are_integers(http: Any, database: str) -> None:
     assert http.asked("get_light", {"id": 7})["job"]["aggregatedStats"] == {"recordsEmitted": 2 * most}
 
 
+def test_the_deepest_metadata_is_answered(http: Any, database: str) -> None:
+    """What the contract lets in, get and list give out."""
+    deepest = '{"a":' * MAX_NESTING + "1" + "}" * MAX_NESTING
+    failure = made(e.Failure, 2, job_id=7, attempt_number=0, failure_origin="source", metadata=deepest)
+    project(database, [created(7), made(e.AttemptStarted, 1, job_id=7, attempt_number=0), failure])
+    (entry,) = http.asked("get", {"id": 7})["attempts"]
+    (job,) = http.asked("list", {"configTypes": ["sync"]})["jobs"]
+    for attempt in (entry["attempt"], *job["attempts"]):
+        assert attempt["failureSummary"]["failures"][0]["metadata"]["a"] == json.loads(deepest)["a"]
+
+
 def test_logs_come_with_get_alone(http: Any, database: str, settings: Settings) -> None:
     """Get has the lines that were kept; get_without_logs has the same shape with none."""
     project(database, failed_job(7))
@@ -166,6 +179,31 @@ def test_totals_over_attempts_depend_on_how_a_stream_is_read(http: Any, database
     assert "wasResumed" not in totals["anew"]
     assert job["aggregatedStats"]["recordsEmitted"] == 3221
     assert http.asked("get_light", {"id": 7})["job"]["aggregatedStats"] == job["aggregatedStats"]
+
+
+def test_an_attempt_without_counters_takes_no_part_in_the_totals(http: Any, database: str) -> None:
+    """A full refresh keeps its total while the next attempt has counted nothing; then the new one replaces it."""
+    stream = e.ConfiguredStream(name="anew", sync_mode="full_refresh")
+
+    def total() -> int:
+        job = http.asked("get", {"id": 7})["job"]
+        (of_stream,) = job["streamAggregatedStats"]
+        assert of_stream["recordsEmitted"] == job["aggregatedStats"]["recordsEmitted"]
+        return int(of_stream["recordsEmitted"])
+
+    project(
+        database,
+        [
+            created(7, streams=[stream]),
+            made(e.AttemptStarted, 1, job_id=7, attempt_number=0),
+            stats(7, 0, "anew", 2, records_emitted=100),
+            made(e.AttemptFailed, 3, job_id=7, attempt_number=0),
+            made(e.AttemptStarted, 4, job_id=7, attempt_number=1),
+        ],
+    )
+    assert total() == 100
+    project(database, [stats(7, 1, "anew", 5, records_emitted=7)])
+    assert total() == 7
 
 
 def test_a_reset_says_what_it_clears_and_a_refresh_what_it_reads_anew(http: Any, database: str) -> None:

@@ -46,7 +46,7 @@ FILTERS: list[tuple[dict[str, Any], list[int]]] = [
     ),
     ({"statuses": ["succeeded"]}, [109, 108]),
     ({"statuses": ["queued"]}, []),
-    ({"statuses": []}, []),
+    ({"statuses": [], "createdAtStart": at(480).isoformat()}, [109, 108]),
     ({"createdAtStart": at(480).isoformat()}, [109, 108]),
     ({"createdAtEnd": at(60).isoformat()}, [101, 100]),
     ({"updatedAtStart": at(482).isoformat(), "updatedAtEnd": at(541).isoformat()}, [108]),

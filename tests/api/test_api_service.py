@@ -73,6 +73,21 @@ def test_servers_that_are_away_are_named_with_their_settings(settings: Settings,
     assert "secret" not in job.text + ready.text
 
 
+def test_a_mistake_of_ours_is_told_in_json_without_its_inside(
+    http: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """500 in the shape of all other errors; what broke is for the log alone."""
+
+    def breaks(*_: object) -> None:
+        raise RuntimeError("column secret_of_ours")
+
+    monkeypatch.setattr("jobtrail.api.reads.job_info", breaks)
+    answer = http.post("get", {"id": 7})
+    assert answer.status_code == 500
+    assert answer.json().keys() == {"message"}
+    assert "secret_of_ours" not in answer.text
+
+
 def test_a_request_that_is_too_large_is_refused(http: Any) -> None:
     """Announced or not, no more than the limit is read."""
     announced = http.client.post("/api/v1/jobs/get", content=b" " * (BODY_LIMIT + 1))
