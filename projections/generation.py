@@ -31,16 +31,19 @@ def search_path(generation: int) -> sql.Composed:
     return sql.SQL("{}, {}").format(sql.Identifier(schema_name(generation)), sql.Identifier(STABLE_SCHEMA))
 
 
-def statements(file_name: str) -> list[str]:
-    """The statements of an .sql file in this room; each ends with a line of its own, ";"."""
-    text = (files("jobtrail") / "projections" / file_name).read_text()
+def statements(file_name: str, room: str = "projections") -> list[str]:
+    """The statements of an .sql file in a room of the package; each ends with a line of its own, ";"."""
+    text = (files("jobtrail") / room / file_name).read_text("utf-8")
     return [part.strip() for part in text.split("\n;\n") if part.strip()]
 
 
-def named_statements(file_name: str) -> dict[str, bytes]:
-    """The statements of an .sql file by name: each begins with a comment, "-- name: what it does"."""
+def named_statements(file_name: str, room: str = "projections") -> dict[str, bytes]:
+    """The statements of an .sql file by name: each begins with a comment, "-- name: what it does".
+
+    They are bytes, so that psycopg knows that they hold no values.
+    """
     named = {}
-    for statement in statements(file_name):
+    for statement in statements(file_name, room):
         name = statement.removeprefix("-- ").partition(":")[0]
         named[name] = statement.encode()
     return named

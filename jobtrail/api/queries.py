@@ -1,13 +1,17 @@
-"""The queries of queries.sql, by name. A query is bytes, so that psycopg knows it holds no values."""
+"""What readers ask of the views, for HTTP and the command line alike: the queries of queries.sql, by name.
+
+Values are always bound. Instants leave as timestamptz, sums as numeric or bigint.
+"""
 
 from __future__ import annotations
 
-import re
-from importlib.resources import files
 from typing import Final
 
-_NAMED: Final = re.compile(r"^-- name: (\w+)\n(.*?)^;$", re.MULTILINE | re.DOTALL)
-_TEXTS: Final = dict(_NAMED.findall((files("jobtrail") / "api" / "queries.sql").read_text("utf-8")))
+from jobtrail.projections.generation import named_statements
+
+_TEXTS: Final = named_statements("queries.sql", "api")
+#: What several queries have in common stands in queries.sql once; they name it in braces.
+_PARTS: Final = ("job_columns", "filters")
 
 #: (field, direction) → the order of a job list; the id decides between equal instants: pages never overlap.
 ORDERS: Final = {
@@ -18,11 +22,9 @@ ORDERS: Final = {
 }
 
 
-def query(name: str) -> bytes:
-    """A query that takes no parts."""
-    return str(_TEXTS[name]).encode()
-
-
-def job_query(name: str, order: tuple[str, str] = ("createdAt", "DESC")) -> bytes:
-    """jobs_page, jobs_count or job_place, with the filters and one of ORDERS put in."""
-    return str(_TEXTS[name]).format(filters=_TEXTS["filters"], order=ORDERS[order]).encode()
+def query(name: str, order: tuple[str, str] = ("createdAt", "DESC")) -> bytes:
+    """A query with its parts and one of ORDERS put in."""
+    text = _TEXTS[name].replace(b"{order}", ORDERS[order].encode())
+    for part in _PARTS:
+        text = text.replace(b"{%s}" % part.encode(), _TEXTS[part])
+    return text

@@ -1,42 +1,32 @@
--- What readers ask of the views, for HTTP and the command line alike. Each query has a name of its own; values are
--- always bound. Instants leave as timestamptz, sums as numeric or bigint.
-
--- name: job
--- One job.
-SELECT
-    job_id, coalesce(status, 'pending') AS status, coalesce(config_type, 'sync') AS config_type,
-    coalesce(config_id, '') AS config_id, connection_id, workspace_id, created_at, started_at, ended_at, updated_at,
-    cancel_requested_at, cancel_requested_by, cancelled_by,
-    streams, streams_to_reset, streams_to_refresh
+-- job: One job.
+SELECT {job_columns}
 FROM jobtrail.jobs
 WHERE job_id = %(job_id)s
 ;
--- name: jobs_page
--- The jobs that match, a page of them. The order is one of queries.ORDERS.
-SELECT
-    job_id, coalesce(status, 'pending') AS status, coalesce(config_type, 'sync') AS config_type,
-    coalesce(config_id, '') AS config_id, connection_id, workspace_id, created_at, started_at, ended_at, updated_at,
-    cancel_requested_at, cancel_requested_by, cancelled_by,
-    streams, streams_to_reset, streams_to_refresh
+-- jobs_page: The jobs that match, a page of them. The order is one of queries.ORDERS.
+SELECT {job_columns}
 FROM jobtrail.jobs
 WHERE {filters}
 ORDER BY {order}
 LIMIT %(limit)s OFFSET %(offset)s
 ;
--- name: jobs_count
--- How many jobs match, exactly.
+-- jobs_count: How many jobs match, exactly.
 SELECT count(*) AS jobs FROM jobtrail.jobs WHERE {filters}
 ;
--- name: job_place
--- At which place, from 1, a job stands among those that match; no row where it does not match.
+-- job_place: At which place, from 1, a job stands among those that match; no row where it does not match.
 SELECT place
 FROM (
     SELECT job_id, row_number() OVER (ORDER BY {order}) AS place FROM jobtrail.jobs WHERE {filters}
 ) matching
 WHERE job_id = %(including_job_id)s
 ;
--- name: filters
--- Part of the queries above: what is null does not filter.
+-- job_columns: Part of job and jobs_page: what is read of a job.
+job_id, coalesce(status, 'pending') AS status, coalesce(config_type, 'sync') AS config_type,
+coalesce(config_id, '') AS config_id, connection_id, workspace_id, created_at, started_at, ended_at, updated_at,
+cancel_requested_at, cancel_requested_by, cancelled_by,
+streams, streams_to_reset, streams_to_refresh
+;
+-- filters: Part of jobs_page, jobs_count and job_place: what is null does not filter.
 (%(config_types)s::text[] IS NULL OR coalesce(config_type, 'sync') = ANY (%(config_types)s::text[]))
 AND (%(config_id)s::text IS NULL OR config_id = %(config_id)s::text)
 AND (%(connection_id)s::text IS NULL OR connection_id = %(connection_id)s::text)
@@ -46,8 +36,7 @@ AND (%(created_to)s::timestamptz IS NULL OR created_at <= %(created_to)s::timest
 AND (%(updated_from)s::timestamptz IS NULL OR updated_at >= %(updated_from)s::timestamptz)
 AND (%(updated_to)s::timestamptz IS NULL OR updated_at <= %(updated_to)s::timestamptz)
 ;
--- name: attempts
--- All attempts of some jobs, with their totals, by number.
+-- attempts: All attempts of some jobs, with their totals, by number.
 SELECT
     a.job_id, a.attempt_id, a.attempt_number, coalesce(a.status, 'running') AS status, a.created_at, a.started_at,
     a.ended_at, a.updated_at, a.worker, a.dataplane, a.source_image, a.source_version, a.destination_image,
@@ -60,8 +49,7 @@ LEFT JOIN jobtrail.attempt_totals t USING (job_id, attempt_number)
 WHERE a.job_id = ANY (%(job_ids)s::bigint[])
 ORDER BY a.job_id, a.attempt_number
 ;
--- name: streams
--- The counters of every stream of every attempt of some jobs.
+-- streams: The counters of every stream of every attempt of some jobs.
 SELECT
     job_id, attempt_number, stream_namespace, stream_name,
     records_emitted, bytes_emitted, state_messages_emitted, records_committed, bytes_committed,
@@ -70,11 +58,12 @@ FROM jobtrail.stream_totals
 WHERE job_id = ANY (%(job_ids)s::bigint[])
 ORDER BY job_id, attempt_number, stream_namespace NULLS FIRST, stream_name
 ;
--- name: totals
--- Totals over the attempts of some jobs: a row with a stream_name for each stream, where %(by_stream)s, and one
+-- totals: Totals over the attempts of some jobs: a row with a stream_name for each stream, where %(by_stream)s, and one
 -- without for the job. An incremental stream counts with all its attempts; a full refresh with its last one and,
 -- going back, with those that each next one resumed (StreamMetadata.was_resumed). A stream whose sync mode
--- JobCreated does not say counts with all its attempts.
+-- JobCreated does not say counts with all its attempts. "Last", "before" and "next" are among the attempts that
+-- have counters of the stream: one that has counted nothing yet takes no part, so that the total of a full refresh
+-- stays as it was while a new attempt starts, instead of dropping to nothing.
 WITH modes AS (
     SELECT DISTINCT ON (j.job_id, stream_namespace, stream_name)
         j.job_id,
@@ -141,42 +130,36 @@ GROUP BY GROUPING SETS ((job_id), (job_id, stream_namespace, stream_name))
 HAVING %(by_stream)s::boolean OR grouping(stream_name) = 1
 ORDER BY job_id, stream_namespace NULLS FIRST, stream_name NULLS FIRST
 ;
--- name: anomalies
--- Contradictions, of one job or of all, the newest jobs first.
+-- anomalies: Contradictions, of one job or of all, the newest jobs first.
 SELECT job_id, attempt_number, kind, detail
 FROM jobtrail.anomalies
 WHERE %(job_id)s::bigint IS NULL OR job_id = %(job_id)s::bigint
 ORDER BY job_id DESC, attempt_number NULLS FIRST, kind
 LIMIT %(limit)s
 ;
--- name: stream_states
--- What every stream of a job did last, by attempt.
+-- stream_states: What every stream of a job did last, by attempt.
 SELECT DISTINCT ON (attempt_number, stream_namespace, stream_name)
     attempt_number, stream_namespace, stream_name, run_state, incomplete_run_cause
 FROM jobtrail.stream_statuses
 WHERE job_id = %(job_id)s::bigint
 ORDER BY attempt_number, stream_namespace, stream_name, transitioned_at DESC, event_id DESC
 ;
--- name: checkpoints
--- How far the live generation has folded a topic: partition, next offset.
+-- checkpoints: How far the live generation has folded a topic: partition, next offset.
 SELECT log_partition, next_offset
 FROM jobtrail.checkpoints
 JOIN jobtrail.current_generation USING (generation)
 WHERE projection_set = 'core' AND topic_id = %(topic_id)s
 ;
--- name: migration_tables
--- Schemas of ours that say what was applied to them: the control tables' and the live generation's.
+-- migration_tables: Schemas of ours that say what was applied to them: the control tables' and the live generation's.
 SELECT t.schemaname AS schema
 FROM pg_tables t
 JOIN jobtrail.current_generation g ON t.schemaname IN ('jobtrail', 'jobtrail_g' || g.generation)
 WHERE t.tablename = '_yoyo_migration'
 ;
--- name: applied_migrations
--- What was applied to one schema of ours, whose name is put in: it comes from migration_tables.
+-- applied_migrations: What was applied to one schema of ours, whose name is put in: it comes from migration_tables.
 SELECT migration_id FROM {schema}._yoyo_migration
 ;
--- name: dead_letters
--- How many messages could not become events, and why the last one.
+-- dead_letters: How many messages could not become events, and why the last one.
 SELECT count(*) AS letters, (array_agg(reason ORDER BY broker_at DESC))[1] AS reason
 FROM jobtrail.dead_letters
 ;

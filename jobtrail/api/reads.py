@@ -34,7 +34,7 @@ from jobtrail.api.models import (
     StreamAggregatedStats,
     StreamDescriptor,
 )
-from jobtrail.api.queries import job_query, query
+from jobtrail.api.queries import query
 from jobtrail.errors import NotFoundError
 from jobtrail.producers.logs import read_log
 
@@ -101,7 +101,7 @@ def job_list(database: Database, request: JobListRequestBody) -> JobReadList:
     limit, offset = request.pagination.page_size, request.pagination.row_offset
     if request.including_job_id is not None:
         place = database.execute(
-            job_query("job_place", order), {**found, "including_job_id": request.including_job_id}
+            query("job_place", order), {**found, "including_job_id": request.including_job_id}
         ).fetchone()
         end = -(-place["place"] // limit) * limit if place else 0
         limit = min(end, MAX_ROWS)
@@ -127,14 +127,12 @@ def jobs_page(
     database: Database, found: dict[str, Any], order: tuple[str, str], limit: int, offset: int
 ) -> list[Row]:
     """Rows of a part of the jobs that match."""
-    return database.execute(
-        job_query("jobs_page", order), {**found, "limit": limit, "offset": offset}
-    ).fetchall()
+    return database.execute(query("jobs_page", order), {**found, "limit": limit, "offset": offset}).fetchall()
 
 
 def jobs_count(database: Database, found: dict[str, Any]) -> int:
     """How many jobs match, exactly."""
-    row = database.execute(job_query("jobs_count"), found).fetchone()
+    row = database.execute(query("jobs_count"), found).fetchone()
     return int(row["jobs"]) if row else 0
 
 

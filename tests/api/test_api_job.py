@@ -182,7 +182,7 @@ def test_totals_over_attempts_depend_on_how_a_stream_is_read(http: Any, database
 
 
 def test_an_attempt_without_counters_takes_no_part_in_the_totals(http: Any, database: str) -> None:
-    """A full refresh keeps its total while the next attempt has counted nothing; then the new one replaces it."""
+    """A full refresh keeps its total while the next attempt has counted nothing; then that replaces it."""
     stream = e.ConfiguredStream(name="anew", sync_mode="full_refresh")
 
     def total() -> int:

@@ -200,7 +200,7 @@ def test_metadata_nests_no_deeper_than_its_readers_follow(opening: str, closing:
     wide = json.dumps({"a": [[{}] for _ in range(1000)]})
     for text in (deepest, wide):
         assert e.Failure(job_id=1, attempt_number=0, metadata=text).metadata == text
-    with pytest.raises(ValidationError, match="deeper than 64 levels.*bad_json"):
+    with pytest.raises(ValidationError, match=r"deeper than 64 levels.*bad_json"):
         e.Failure(job_id=1, attempt_number=0, metadata=deeper)
 
 
