@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from jobtrail.errors import ServerAwayError, SettingError
+from jobtrail.errors import EmbeddedError, ServerAwayError
 from jobtrail.running import address
 from jobtrail.settings import Settings
 
@@ -84,12 +84,11 @@ def shown_address(database_url: str) -> str:
 
 
 def database_address(settings: Settings) -> str:
-    """Address of Postgres as libpq writes it. Raises SettingError where none is set and none runs."""
+    """The Postgres of the settings, else the one that runs under the home. Raises EmbeddedError for none."""
     found = settings.database_url or address(settings.home, "postgres")
     if found is None:
-        raise SettingError(
-            DATABASE_SETTING,
-            f"not set, and no Postgres runs under {settings.home}",
-            "start one with `jobtrail up`, or set it to postgresql://… of yours",
+        raise EmbeddedError(
+            f"no Postgres runs under {settings.home}, and {DATABASE_SETTING} is not set; "
+            "start Jobtrail with `jobtrail up`, or set it to postgresql://… of yours"
         )
     return found

@@ -31,7 +31,7 @@ from jobtrail.api.models import (
 )
 from jobtrail.api.readiness import Readings
 from jobtrail.api.reads import Database, JobNotFoundError
-from jobtrail.consumers.waiting import database_away
+from jobtrail.consumers.waiting import database_address, database_away
 from jobtrail.errors import JobtrailError, ServerAwayError
 from jobtrail.settings import Settings
 
@@ -110,7 +110,7 @@ def create_app(settings: Settings, tokens: Sequence[str] = ()) -> FastAPI:
 
     Raises EmbeddedError where there is neither. Postgres need not answer yet: requests get 503 until it does.
     """
-    url = database.database_url(settings)
+    url = database_address(settings)
     pool: ConnectionPool[Database] = ConnectionPool(
         url,
         min_size=1,

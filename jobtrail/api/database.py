@@ -1,4 +1,4 @@
-"""Where readers find Postgres, and connections on which one answer comes from one snapshot."""
+"""Connections to Postgres on which one answer comes from one snapshot."""
 
 from __future__ import annotations
 
@@ -11,24 +11,12 @@ from psycopg import IsolationLevel
 from psycopg.rows import dict_row
 
 from jobtrail.api.reads import Database
-from jobtrail.consumers.waiting import DATABASE_SETTING, database_away, shown_address
-from jobtrail.errors import EmbeddedError, JobtrailError
-from jobtrail.running import address
+from jobtrail.consumers.waiting import DATABASE_SETTING, database_address, database_away, shown_address
+from jobtrail.errors import JobtrailError
 from jobtrail.settings import Settings
 
 #: Seconds to wait for Postgres to take a connection.
 CONNECT_TIMEOUT: Final = 5
-
-
-def database_url(settings: Settings) -> str:
-    """The Postgres of the settings, else the one that runs under the home. Raises EmbeddedError for none."""
-    found = settings.database_url or address(settings.home, "postgres")
-    if found is None:
-        raise EmbeddedError(
-            f"no Postgres runs under {settings.home}, and {DATABASE_SETTING} is not set; "
-            "start Jobtrail with `jobtrail up`, or set it to the address of yours"
-        )
-    return found
 
 
 def configure(connection: Database) -> None:
@@ -39,8 +27,12 @@ def configure(connection: Database) -> None:
 
 @contextmanager
 def reading(settings: Settings) -> Iterator[Database]:
-    """A connection for reading. Raises ServerAwayError, or JobtrailError where no migration ever ran."""
-    url = database_url(settings)
+    """A connection for reading.
+
+    Raises EmbeddedError where no Postgres is set or runs, ServerAwayError where it does not answer, JobtrailError
+    where no migration ever ran.
+    """
+    url = database_address(settings)
     with translated(url):
         connection = psycopg.connect(
             url, connect_timeout=CONNECT_TIMEOUT, application_name="jobtrail", row_factory=dict_row

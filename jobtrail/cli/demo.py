@@ -72,10 +72,13 @@ def _demo(options: Namespace) -> int:
 def stage(settings: Settings) -> Iterator[Stage]:
     """The service of the home: the one that runs, or one of our own."""
     if (found := claim.running(settings.home)) and found.url:
-        from jobtrail.api.database import database_url
+        from jobtrail.consumers.waiting import database_address
         from jobtrail.running import kafka_address
 
-        used = {"kafka_bootstrap_servers": kafka_address(settings), "database_url": database_url(settings)}
+        used = {
+            "kafka_bootstrap_servers": kafka_address(settings),
+            "database_url": database_address(settings),
+        }
         yield Stage(settings.model_copy(update=used), found.url, threading.Event().wait)
         return
     from jobtrail.cli.service import service

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Final, Literal
 
-from jobtrail.api.database import database_url, reading
+from jobtrail.api.database import reading
 from jobtrail.api.queries import query
 from jobtrail.api.readiness import READY_WITHIN, Log, Topic, behind
 from jobtrail.api.reads import Database
@@ -19,7 +19,7 @@ from jobtrail.cli.parsing import Parser
 from jobtrail.cli.terminal import as_json, line, size, style_of
 from jobtrail.cli.up import fallback_notes
 from jobtrail.consumers.topics import TopicAdmin
-from jobtrail.consumers.waiting import DATABASE_SETTING, shown_address
+from jobtrail.consumers.waiting import DATABASE_SETTING, database_address, shown_address
 from jobtrail.errors import JobtrailError, NotFoundError, ServerAwayError, SettingError
 from jobtrail.running import KAFKA_SETTING, kafka_address
 from jobtrail.settings import Settings
@@ -134,7 +134,7 @@ def kafka(settings: Settings) -> Iterator[Check]:
 def postgres(settings: Settings, topic: Topic | None) -> Iterator[Check]:
     """Whether Postgres answers, has all tables, and holds what the log says."""
     try:
-        url = database_url(settings)
+        url = database_address(settings)
         with reading(settings) as database:
             version = database.info.server_version // 10_000
             origin = f"set by {DATABASE_SETTING}" if settings.database_url else "embedded"

@@ -34,13 +34,13 @@ def configure(parser: Parser, name: str) -> None:
 
 def _settings(*, kafka: bool) -> Settings:
     """The settings, with what runs under the home where none are set. Raises where there is neither."""
-    from jobtrail.api.database import database_url
+    from jobtrail.consumers.waiting import database_address
     from jobtrail.running import kafka_address
 
     settings = Settings.from_env()
     for note in fallback_notes(settings):
         print(f"jobtrail: {note}", file=sys.stderr)
-    found = {"database_url": database_url(settings)}
+    found = {"database_url": database_address(settings)}
     if kafka:
         found["kafka_bootstrap_servers"] = kafka_address(settings)
     return settings.model_copy(update=found)

@@ -1,15 +1,24 @@
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+import tomllib
+from collections import defaultdict
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
 from cli_scenes import COMMAND, jobtrail, unset
 
-from jobtrail.cli.main import COMMANDS, run
+from jobtrail.api.app import create_app
+from jobtrail.api.database import reading
+from jobtrail.cli.main import COMMANDS, EXTRA_MODULES, run
+from jobtrail.consumers.projector import project_until_caught_up
+from jobtrail.errors import EmbeddedError
 from jobtrail.settings import Settings
 
+ROOT = Path(__file__).parent.parent.parent
 SUBCOMMANDS = {"jobs": ("list", "show", "watch", "cancel"), "anomalies": ("list",)}
 EVERY = [
     *([name] for name in COMMANDS),
@@ -72,10 +81,25 @@ def test_a_wrong_setting_is_named(settings: Settings) -> None:
 
 def test_with_nothing_running_it_says_what_to_start(settings: Settings, tmp_path: Path) -> None:
     """Status 3, one line, and the way out."""
-    for command in (["jobs", "list"], ["jobs", "show", "1"], ["anomalies", "list"], ["migrate"], ["api"]):
+    readers = (["jobs", "list"], ["jobs", "show", "1"], ["anomalies", "list"])
+    for command in (*readers, ["migrate"], ["projector"], ["api"]):
         found = jobtrail(unset(settings, tmp_path / "empty"), *command)
         assert (found.returncode, found.stderr.count("\n")) == (3, 1), found.stderr
         assert "jobtrail up" in found.stderr
+
+
+def test_readers_and_the_projector_miss_postgres_in_the_same_words(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Started as a library or as a command: one error, with one exit status."""
+    nothing = unset(settings, tmp_path / "empty")
+    said = set()
+    for start in (project_until_caught_up, create_app, lambda found: reading(found).__enter__()):
+        with pytest.raises(EmbeddedError, match=r"JOBTRAIL_DATABASE_URL.*jobtrail up") as raised:
+            start(nothing.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:9"}))
+        said.add((str(raised.value), raised.value.exit_status))
+    assert len(said) == 1
+    assert said.pop()[1] == 3
 
 
 def test_a_postgres_that_is_away_is_named_without_its_password(settings: Settings) -> None:
@@ -97,6 +121,36 @@ def test_a_missing_extra_is_one_line() -> None:
     assert found.returncode == 2
     assert "pip install 'jobtrail[server,embedded]'" in found.stderr
     assert found.stderr.count("\n") == 1
+
+
+def test_each_requirement_of_the_extras_is_known_as_one() -> None:
+    """Where one is missing, `run` says what to install; so its module must be in EXTRA_MODULES."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    modules = defaultdict(set)
+    for module, distributions in packages_distributions().items():
+        for distribution in distributions:
+            modules[_normal(distribution)].add(module)
+    extras = project["optional-dependencies"]
+    for requirement in {*extras["server"], *extras["embedded"]}:
+        name, brackets, elsewhere = re.fullmatch(
+            r"([\w.-]+)(?:\[([\w,-]+)\])?[^;]*(;.*)?", requirement
+        ).groups()  # type: ignore[union-attr]  # else the test fails, as it should
+        found = modules[_normal(name)]
+        assert found or elsewhere, f"{name} is not installed"
+        assert not found or found & EXTRA_MODULES, f"{name} brings {found}"
+        for part in (brackets or "").split(","):
+            # An extra of theirs may be a distribution of its own, with a module that we import: psycopg_pool.
+            imported = {module for module in modules[_normal(f"{name}-{part}")] if _is_imported(module)}
+            assert imported <= EXTRA_MODULES
+
+
+def _normal(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def _is_imported(module: str) -> bool:
+    statement = re.compile(rf"^\s*(?:from|import) {module}\b", re.MULTILINE)
+    return any(statement.search(path.read_text("utf-8")) for path in (ROOT / "jobtrail").rglob("*.py"))
 
 
 def test_a_closed_pipe_is_no_error() -> None:
