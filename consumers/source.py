@@ -17,8 +17,8 @@ from typing import Final, Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from jobtrail.consumers.batch import Batch, Place
-from jobtrail.consumers.topics import TopicAdmin
-from jobtrail.consumers.waiting import Away, StoppedError, until_it_answers
+from jobtrail.consumers.topics import ANSWER_TIMEOUT, TopicAdmin
+from jobtrail.consumers.waiting import FIRST_PAUSE, Away, StoppedError, until_it_answers
 from jobtrail.errors import LogError, NotFoundError, ServerAwayError
 from jobtrail.producers.client import client_config
 from jobtrail.running import KAFKA_SETTING
@@ -47,7 +47,7 @@ CONSUMER_CONFIG: Final[Mapping[str, str | int | bool]] = {
     "fetch.message.max.bytes": 4 * 1024 * 1024,
     "fetch.wait.max.ms": 100,
 }
-_AGED_OUT: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001  # public name
+_OUT_OF_RANGE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001  # public name
 _GONE: Final = (
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.UNKNOWN_TOPIC_ID,
@@ -162,13 +162,16 @@ class Source:
             # Some may be from before the assignment and some from behind it.
             self._seek()
             return None
+        ends: list[tuple[Place, int]] = []
         if any(map(Message.error, messages)):
             errors = [each for each in messages if each.error()]
             messages = [each for each in messages if not each.error()]
-        else:
-            errors = []
+            ends = [(self._place(each), int(each.offset() or 0)) for each in errors if _is_end(each)]
+            if len(ends) < len(errors) and self._is_stalled([each for each in errors if not _is_end(each)]):
+                self._stop.wait(FIRST_PAUSE)
+                self.rewind()
+                return None
         self._ended -= set(zip(map(Message.topic, messages), map(Message.partition, messages), strict=True))
-        ends = [(self._place(each), int(each.offset() or 0)) for each in errors if self._is_end(each)]
         batch = Batch.of(messages, ends, self._positions, self._ids)
         self._ended |= {place for place, _ in ends}
         return batch if batch.moves else None
@@ -177,35 +180,49 @@ class Source:
     def _place(message: Message) -> Place:
         return str(message.topic()), int(message.partition() or 0)
 
-    def _is_end(self, message: Message) -> bool:
-        """Whether it says that a partition was read to its end. Raises LogError for what must not go on."""
-        error = message.error()
-        assert error is not None  # noqa: S101  # only these are asked
-        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public name
-            return True
-        if error.code() in _AGED_OUT:
-            self._look_after_the_topics()
-            self._raise_gap(*self._place(message))
-        if error.code() in _GONE:
-            self._look_after_the_topics()
-        elif error.fatal():
-            raise LogError(f"Kafka ended the consumer of {self._settings.projector_group}: {error.str()}")
-        log.warning("Kafka: %s", error.str())
-        return False
+    def _is_stalled(self, failures: list[Message]) -> bool:
+        """Whether fetching ended for a reason that has passed. Raises LogError for what must not go on."""
+        # Whatever is wrong with fetching may come of a topic made anew.
+        self._look_after_the_topics()
+        stalled = False
+        for message in failures:
+            error = _error(message)
+            if error.fatal():
+                raise LogError(f"Kafka ended the consumer of {self._settings.projector_group}: {error.str()}")
+            log.warning("Kafka: %s", error.str())
+            if error.code() in _OUT_OF_RANGE:
+                self._check_for_a_gap(*self._place(message))
+                stalled = True
+        return stalled
 
-    def _raise_gap(self, topic: str, partition: int) -> None:
-        position = self._positions.get((topic, partition), 0)
-        low, high = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+    def _check_for_a_gap(self, topic: str, partition: int) -> None:
+        """Raises LogError where the log does not have what is needed next; waits for a Kafka that is away."""
+        bounds = until_it_answers(self._away, self._stop, lambda: self._bounds(topic, partition))
+        position = self._positions.get((topic, partition))
+        if bounds is None or position is None:
+            return
+        low, high = bounds
         place = f"topic {topic}, partition {partition}"
         if position < low:
             raise LogError(
                 f"{place}: offsets {position} to {low - 1} are needed next and are no longer in the log,"
                 f" which begins at {low}; rebuild from an archive that has them"
             )
-        raise LogError(
-            f"{place}: the checkpoint is {position}, but the log ends at {high}: it lost events that the read"
-            " models have; restore the topic, or rebuild from an archive"
-        )
+        if position > high:
+            raise LogError(
+                f"{place}: the checkpoint is {position}, but the log ends at {high}: it lost events that the"
+                " read models have; restore the topic, or rebuild from an archive"
+            )
+
+    def _bounds(self, topic: str, partition: int) -> tuple[int, int] | None:
+        """Where the log begins and ends; None where it is gone. Raises ServerAwayError."""
+        try:
+            return self._consumer.get_watermark_offsets(TopicPartition(topic, partition), ANSWER_TIMEOUT)
+        except KafkaException as error:
+            if error.args[0].code() in _GONE:
+                self._next_id_check = 0.0
+                return None
+            raise ServerAwayError("Kafka", self._admin.address, KAFKA_SETTING, error.args[0].str()) from error
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  # its public name
@@ -226,6 +243,7 @@ class Source:
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self._assigned_anew = True
+        self._next_id_check = 0.0
         self._assign([(part.topic, part.partition) for part in partitions])
         log.info("reading %s", ", ".join(f"{topic}[{part}]" for topic, part in sorted(self._positions)))
 
@@ -253,6 +271,17 @@ class Source:
         if offsets:
             with contextlib.suppress(KafkaException):
                 self._consumer.commit(offsets=offsets, asynchronous=True)
+
+
+def _error(message: Message) -> KafkaError:
+    error = message.error()
+    assert error is not None  # noqa: S101  # only those that have one are asked
+    return error
+
+
+def _is_end(message: Message) -> bool:
+    """Whether it says that a partition was read to its end."""
+    return _error(message).code() == KafkaError._PARTITION_EOF  # noqa: SLF001  # its public name
 
 
 def _made_anew(topic: str, topic_id: str, known: str) -> LogError:
