@@ -29,8 +29,8 @@ def configure(connection: Database) -> None:
 def reading(settings: Settings) -> Iterator[Database]:
     """A connection for reading.
 
-    Raises EmbeddedError where no Postgres is set or runs, ServerAwayError where it does not answer, JobtrailError
-    where no migration ever ran.
+    Raises EmbeddedError where no Postgres is set or runs, ServerAwayError where it does not answer, and
+    JobtrailError where no migration ever ran.
     """
     url = database_address(settings)
     with translated(url):
