@@ -11,7 +11,12 @@ from functools import partial
 from typing import Final, TypeVar
 
 import psycopg
-from psycopg.errors import ReadOnlySqlTransaction, UndefinedTable
+from psycopg.errors import (
+    ProgramLimitExceeded,
+    ReadOnlySqlTransaction,
+    StatementTooComplex,
+    UndefinedTable,
+)
 
 from jobtrail.consumers import gate
 from jobtrail.consumers.batch import Batch
@@ -38,8 +43,14 @@ T = TypeVar("T")
 
 #: Postgres does not answer, or not as the primary server: waiting may help.
 AWAY: Final = (psycopg.OperationalError, psycopg.InterfaceError, ReadOnlySqlTransaction)
-#: Postgres refuses what an event holds: waiting does not help.
-REFUSED: Final = (psycopg.DataError, psycopg.IntegrityError)
+#: Postgres refuses what an event holds: waiting does not help. Limits (the size of an index entry, the depth
+#: of JSON) are OperationalErrors to psycopg, and yet about the data.
+REFUSED: Final = (
+    psycopg.DataError,
+    psycopg.IntegrityError,
+    ProgramLimitExceeded,
+    StatementTooComplex,
+)
 #: Seconds between two reports of the status, but for a change of `caught_up`.
 REPORT_INTERVAL: Final = 0.5
 
@@ -153,6 +164,8 @@ class Projector:
                 if self._store is None:
                     self._store = Store.open(self._database_url)
                 return use(self._store)
+            except REFUSED:
+                raise
             except AWAY as error:
                 self._forget_store()
                 raise database_away(self._database_url, error) from error

@@ -46,6 +46,7 @@ JobId = Annotated[int, kinds.JOB_ID, _checked_by(kinds.JOB_ID)]
 AttemptNumber = Annotated[int, kinds.ATTEMPT_NUMBER, _checked_by(kinds.ATTEMPT_NUMBER)]
 Count = Annotated[int, kinds.COUNT, _checked_by(kinds.COUNT)]
 Name = Annotated[str, kinds.NAME, _checked_by(kinds.NAME)]
+Word = Annotated[str, kinds.WORD, _checked_by(kinds.WORD)]
 Text = Annotated[str, kinds.TEXT, _checked_by(kinds.TEXT)]
 JsonObject = Annotated[str, kinds.JSON_OBJECT, _checked_by(kinds.JSON_OBJECT)]
 Flag = Annotated[bool, kinds.FLAG]
@@ -336,7 +337,7 @@ class StreamStats(StreamEvent):
     The one with the highest (sequence, event_id) is valid, so a lost, late or repeated one does no harm.
     """
 
-    reporter: Name
+    reporter: Word
     """Who counted: a Reporter."""
     sequence: Count
     """Only grows for one stream and reporter: max(previous + 1, now in microseconds)."""
@@ -361,7 +362,7 @@ class StreamStats(StreamEvent):
 class StreamStatus(StreamEvent):
     """A stream changed its run state."""
 
-    run_state: Name
+    run_state: Word
     """A RunState."""
     incomplete_run_cause: Name | None = None
     """Why it is INCOMPLETE: an IncompleteRunCause."""

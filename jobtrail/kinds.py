@@ -135,6 +135,8 @@ ATTEMPT_NUMBER: Final = Kind("attempt_number", "long", minimum=0, maximum=1023)
 COUNT: Final = Kind("count", "long", minimum=0, maximum=INT64_MAX)
 #: Something that may become part of a key.
 NAME: Final = Kind("name", "string", max_bytes=1024)
+#: A word of the contract in a key beside names: together they must fit an index entry of Postgres.
+WORD: Final = Kind("word", "string", max_bytes=255)
 TEXT: Final = Kind("text", "string")
 JSON_OBJECT: Final = Kind("json_object", "string", json_object=True)
 FLAG: Final = Kind("flag", "boolean")

@@ -74,6 +74,8 @@ class Publisher:
             "compression.type": "lz4",
             **client_config(self.settings, self.address),
             "acks": "all",
+            # As Java's clients do: a job's events meet in one partition whoever publishes them.
+            "partitioner": "murmur2_random",
             "enable.idempotence": True,
             # Events wait for as long as Kafka is away; each wait for them has a limit of its own.
             "message.timeout.ms": 0,

@@ -134,11 +134,16 @@ class Replication:
                     connector.stop(self._grace)
                     if self._stop.count > 1:
                         connector.kill()
-            elif source and destination and destination.ended.is_set() and not source.ended.is_set():
+            elif source and destination and destination.ended.is_set() and self._lingers(source):
                 destination.kill()  # whoever holds its input
                 source.stop(self._grace)
             self._progress.show(self._report.update())
         return cancelled
+
+    def _lingers(self, source: Connector) -> bool:
+        """Whether the source goes on for nobody; one that has closed its output has time to end by itself."""
+        given = self._source_end is None or time.monotonic() > self._source_end + self._grace
+        return given and not source.ended.is_set()
 
     def _pump_source(self) -> None:
         source, destination = self._source, self._destination

@@ -72,7 +72,7 @@ FROM (
         e.at AS ended_at,
         CASE
             WHEN e.kind IN ('failed', 'cancelled') OR reasons.failures IS NOT NULL
-            THEN jsonb_strip_nulls(jsonb_build_object('partialSuccess', totals.records_committed > 0))
+            THEN jsonb_strip_nulls(jsonb_build_object('partialSuccess', committed.partly))
                 || jsonb_build_object('failures', coalesce(reasons.failures, '[]'))
         END AS failure_summary
     FROM ends e
@@ -97,8 +97,8 @@ FROM (
                     ) END
                 )) || jsonb_build_object(
                     'metadata',
-                    jsonb_build_object('jobId', e.job_id, 'attemptNumber', e.attempt_number)
-                    || coalesce((b.body ->> 'metadata')::jsonb, '{}')
+                    coalesce((b.body ->> 'metadata')::jsonb, '{}')
+                    || jsonb_build_object('jobId', e.job_id, 'attemptNumber', e.attempt_number)
                 ) AS reason
             FROM job_events f
             CROSS JOIN LATERAL (SELECT f.body::jsonb AS body) b
@@ -115,13 +115,21 @@ FROM (
                     'metadata', jsonb_build_object('jobId', e.job_id, 'attemptNumber', e.attempt_number)
                 )
             WHERE e.kind = 'cancelled'
+                AND NOT EXISTS (
+                    SELECT FROM job_events f
+                    WHERE f.job_id = e.job_id AND f.attempt_number = e.attempt_number
+                        AND f.event_type = 'Failure'
+                        AND f.body::jsonb ->> 'failure_type' = 'manual_cancellation'
+                )
         ) all_reasons
     ) reasons ON true
     LEFT JOIN LATERAL (
-        SELECT t.records_committed
-        FROM attempt_totals t
-        WHERE t.job_id = e.job_id AND t.attempt_number = e.attempt_number
-    ) totals ON true
+        -- Unset unless the attempt failed, and where a stream's count is unknown and none is above 0.
+        SELECT CASE WHEN sum(t.records_committed) > 0 THEN true
+            WHEN bool_and(t.records_committed IS NOT NULL) THEN false END AS partly
+        FROM stream_totals t
+        WHERE t.job_id = e.job_id AND t.attempt_number = e.attempt_number AND e.kind IN ('failed', 'cancelled')
+    ) committed ON true
 ) new
 WHERE a.job_id = new.job_id AND a.attempt_number = new.attempt_number
     AND (a.status, a.ended_at, a.failure_summary)
@@ -195,14 +203,15 @@ WHERE digest_low <> digest_high
 GROUP BY job_id, attempt_number
 UNION ALL
 -- Nobody created the job.
-SELECT job_id, -1, 'job_not_created', format('first heard of at %%s', first_seen_at AT TIME ZONE 'UTC')
+SELECT job_id, -1, 'job_not_created', 'it has events, and none of them is JobCreated'
 FROM touched JOIN jobs USING (job_id)
 WHERE created_at IS NULL
 UNION ALL
 -- The producer's clock and the broker's are more than 15 minutes apart, or the event came that late.
 SELECT job_id, coalesce(attempt_number, -1), 'clock_off',
-    format('an event came %%s s after the time it bears', round(max(extract(epoch FROM received_at - occurred_at))))
+    format('an event came %%s s after the time it bears', round((array_agg(late ORDER BY abs(late) DESC))[1]))
 FROM touched JOIN job_events USING (job_id)
+CROSS JOIN LATERAL (SELECT extract(epoch FROM received_at - occurred_at) AS late) delay
 WHERE received_at - occurred_at NOT BETWEEN interval '-15 minutes' AND interval '15 minutes'
 GROUP BY job_id, attempt_number
 ;

@@ -134,7 +134,9 @@ JOBS: Final = Table(
         _first(e.JobFailed, "failed"),
         _first(e.Cancelled, "cancelled", _same("cancelled_by"), where=pl.col("attempt_number").is_null()),
         _first(e.CancelRequested, "cancel_requested", {"cancel_requested_by": "requested_by"}),
-        Extreme("first_seen_at", LIFECYCLE_EVENTS, AT, "min"),
+        # Of all its events: so every transaction about a job holds its row here first, and two of them, of
+        # two projectors, derive one after the other.
+        Extreme("first_seen_at", JOB_EVENTS, AT, "min"),
         Extreme("changed_at", LIFECYCLE_EVENTS, AT, "max"),
         Extreme("log_partition", LIFECYCLE_EVENTS, "_partition", "max", bookkeeping=True),
         Extreme("first_offset", LIFECYCLE_EVENTS, "_offset", "min", bookkeeping=True),

@@ -14,7 +14,7 @@ SELECT
     coalesce(created_at, first_seen_at) AS created_at,
     started_at,
     ended_at,
-    changed_at AS updated_at,
+    coalesce(changed_at, first_seen_at) AS updated_at,
     cancel_requested_at,
     cancel_requested_by,
     cancelled_by,

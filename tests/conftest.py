@@ -150,7 +150,12 @@ def topics(kafka_admin: AdminClient) -> Iterator[Topics]:
     """Topics as Jobtrail makes them: 4 partitions of events, 1 of the others, broker time, kept for ever."""
     mark = uuid.uuid4().hex[:12]
     names = Topics(f"events-{mark}", f"registry-{mark}", f"dead-letters-{mark}")
-    kept = {"message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete", "retention.ms": "-1"}
+    kept = {
+        "message.timestamp.type": "LogAppendTime",
+        "cleanup.policy": "delete",
+        "retention.ms": "-1",
+        "retention.bytes": "-1",
+    }
     new = [NewTopic(name, 4 if name == names.events else 1, 1, config=kept) for name in astuple(names)]
     for made in kafka_admin.create_topics(new).values():
         made.result(30)
@@ -209,6 +214,12 @@ def _fresh_database(postgres_admin_url: str, database_template: str) -> Iterator
 @pytest.fixture(scope="module")
 def database_module(postgres_admin_url: str, database_template: str) -> Iterator[str]:
     """As `database`, shared by the tests of one module, for laws that try many examples."""
+    yield from _fresh_database(postgres_admin_url, database_template)
+
+
+@pytest.fixture(scope="module")
+def second_database(postgres_admin_url: str, database_template: str) -> Iterator[str]:
+    """Another one, for what must come out the same elsewhere."""
     yield from _fresh_database(postgres_admin_url, database_template)
 
 

@@ -11,6 +11,7 @@ SAMPLES: dict[str, Any] = {
     "instant": e.utc_now(),
     "count": 2**53 + 1,
     "name": "имя, name",
+    "word": "wörd",
     "text": "line\nline „quoted“ \u2028 \U0001f600",
     "json_object": '{"a": [1, null, "é"]}',
     "flag": True,

@@ -25,7 +25,7 @@ CREATE TABLE jobs (
     cancel_requested_event_id uuid,
     cancel_requested_by text COLLATE "C",
     first_seen_at timestamptz NOT NULL,
-    changed_at timestamptz NOT NULL,
+    changed_at timestamptz,
     log_partition integer,
     first_offset bigint,
     last_offset bigint,

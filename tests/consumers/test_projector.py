@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import os
 import socket
 import threading
 import time
@@ -24,7 +26,15 @@ from jobtrail.consumers.dead_letters import relay_once
 from jobtrail.consumers.projector import project_until_caught_up, run_projector
 from jobtrail.consumers.status import Status
 from jobtrail.errors import LogError
-from jobtrail.events import CancelRequested, Event, JobCreated, JobFailed, StreamStats, WorkspaceRegistered
+from jobtrail.events import (
+    CancelRequested,
+    Event,
+    JobCreated,
+    JobFailed,
+    Label,
+    StreamStats,
+    WorkspaceRegistered,
+)
 from jobtrail.settings import Settings
 
 Pair = tuple[bytes | None, bytes | None]
@@ -184,6 +194,43 @@ def test_what_postgres_refuses_is_put_aside_alone(settings: Settings) -> None:
     assert "violates check constraint" in detail
     assert query(settings, "SELECT count(*) FROM jobtrail.jobs") == [(59,)]
     assert project_until_caught_up(settings).messages == 0
+
+
+def random_text(size: int) -> str:
+    """Of `size` bytes, none of which compress: Postgres compresses before it measures."""
+    return base64.b64encode(os.urandom(size))[:size].decode()
+
+
+def test_the_longest_names_that_are_accepted_fit_a_key_of_postgres(settings: Settings) -> None:
+    longest = StreamStats(
+        job_id=7,
+        attempt_number=1023,
+        stream_namespace=random_text(1024),
+        stream_name=random_text(1023) + "x",
+        reporter=random_text(255),
+        sequence=1,
+    )
+    publish(settings, [pair(created(7)), pair(longest)])
+    assert project_until_caught_up(settings).dead_letters == 0
+    assert query(settings, "SELECT count(*) FROM jobtrail.stream_stats") == [(1,)]
+
+
+def test_a_limit_of_postgres_is_about_the_message_and_not_about_the_server(settings: Settings) -> None:
+    """It is an OperationalError to psycopg; waiting for the server would be for ever."""
+    assert settings.database_url is not None
+    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+        connection.execute("CREATE INDEX ON jobtrail_g1.jobs (labels)")
+    label = Label(key="k", value=random_text(5000))
+    large = JobCreated(job_id=5, config_type="sync", config_id="c", labels=[label])
+    publish(settings, [pair(created(4)), pair(large), pair(created(6))])
+
+    status = project_until_caught_up(settings)
+
+    assert (status.messages, status.dead_letters) == (3, 1)
+    ((reason, detail),) = query(settings, "SELECT reason, detail FROM jobtrail.dead_letters")
+    assert reason == "refused_by_postgres"
+    assert "exceeds" in detail
+    assert query(settings, "SELECT job_id FROM jobtrail.jobs ORDER BY 1") == [(4,), (6,)]
 
 
 def test_two_projectors_share_the_partitions_and_nothing_is_lost_or_folded_twice(settings: Settings) -> None:

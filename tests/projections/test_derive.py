@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -185,6 +186,49 @@ def test_partial_success_says_whether_anything_was_committed(
     assert told.summary(0).get("partialSuccess") == partial
 
 
+def test_partial_success_is_unknown_while_a_stream_s_count_is(store: Store) -> None:
+    """False would say that nothing was committed."""
+    events = [created(), attempt(1, 0, e.AttemptStarted), attempt(3, 0, e.AttemptFailed)]
+    known = stats(2, 0, records_committed=0)
+    unknown = stats(2, 0, stream_name="orders", records_emitted=50)
+    assert "partialSuccess" not in Told(store, [*events, known, unknown]).summary(0)
+    assert Told(store, [stats(2.5, 0, stream_name="orders", records_committed=1)]).summary(0)[
+        "partialSuccess"
+    ]
+
+
+def test_only_an_attempt_that_failed_is_a_partial_success(store: Store) -> None:
+    """A stream may fail in an attempt that runs, or succeeds: its reason is shown, and no verdict."""
+    one_stream = attempt(2, 0, e.Failure, failure_origin="source", stream_name="users")
+    told = Told(
+        store, [created(), attempt(1, 0, e.AttemptStarted), one_stream, stats(2, 0, records_committed=3)]
+    )
+    assert told.attempts[0][0] == "running"
+    assert told.summary(0).keys() == {"failures"}
+    told = Told(store, [attempt(3, 0, e.AttemptSucceeded)])
+    assert told.attempts[0][0] == "succeeded"
+    assert told.summary(0).keys() == {"failures"}
+
+
+def test_metadata_cannot_name_another_job(store: Store) -> None:
+    failure = attempt(2, 0, e.Failure, metadata='{"jobId": 5, "attemptNumber": 9, "more": 1}')
+    told = Told(store, [created(), attempt(1, 0, e.AttemptStarted), failure])
+    assert told.summary(0)["failures"][0]["metadata"] == {"jobId": JOB, "attemptNumber": 0, "more": 1}
+
+
+def test_a_cancellation_that_the_worker_told_is_told_once(store: Store) -> None:
+    told = Told(
+        store,
+        [
+            created(),
+            attempt(1, 0, e.AttemptStarted),
+            attempt(2, 0, e.Failure, failure_type="manual_cancellation", internal_message="mine"),
+            job(2, e.Cancelled),
+        ],
+    )
+    assert [reason["internalMessage"] for reason in told.summary(0)["failures"]] == ["mine"]
+
+
 def test_cancelling_a_job_fails_its_running_attempt_and_keeps_what_was_known(store: Store) -> None:
     told = Told(
         store,
@@ -298,6 +342,12 @@ def test_a_later_event_takes_an_anomaly_back(store: Store) -> None:
     assert Told(store, [created()]).anomalies == set()
 
 
+def test_a_job_of_which_only_stats_were_heard_is_shown(store: Store) -> None:
+    told = Told(store, [stats(2, 0, records_emitted=3)])
+    assert told.status == "running"
+    assert told.anomalies == {(None, "job_not_created")}
+
+
 def test_a_clock_that_is_off_is_shown(store: Store) -> None:
     frames = frames_of([created(), job(1, e.JobFailed)])
     frames = {t: f.with_columns(_broker_at=f["_broker_at"] + 16 * 60 * 1_000_000) for t, f in frames.items()}
@@ -336,6 +386,31 @@ def test_two_projectors_cannot_fold_the_same_batch(store: Store, database: str) 
             tx.advance([Move("t", "events", 0, 0, 10)])
     finally:
         other.close()
+
+
+def test_two_projectors_with_events_of_one_job_derive_one_after_the_other(
+    store: Store, database: str
+) -> None:
+    """A job may be in two partitions, after some were added: neither misses what the other brings."""
+    other = Store.open(database)
+
+    def late_stats() -> None:
+        with other.transaction() as tx:
+            tx.merge(fold(frames_of([stats(5, 1, records_committed=1)])))
+            tx.derive()
+
+    thread = threading.Thread(target=late_stats)
+    try:
+        with store.transaction() as tx:
+            tx.merge(fold(frames_of([created(), job(9, e.JobFailed)])))
+            tx.derive()
+            thread.start()
+            thread.join(1)
+            assert thread.is_alive(), "it must wait for whoever holds the job"
+        thread.join(30)
+    finally:
+        other.close()
+    assert Told(store, [created()]).attempts[1][:2] == ("failed", at(9))
 
 
 def test_a_swap_of_generations_makes_a_projector_read_its_checkpoints_anew(
