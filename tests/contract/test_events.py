@@ -146,7 +146,8 @@ GOOD = codec.encode(
         (GOOD.replace(b"users", b"\xff\xfe\xfd\xfc\xfb"), "invalid_utf8"),
         (GOOD.replace(b"users", b"us\0rs"), "nul_in_text"),
         (GOOD.replace(b"\nusers", b"\x90\x4e" + b"x" * 5000), "too_long"),
-    ],
+    ],  # Ids of events are new in each process; names of tests must not be.
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_is_no_event_is_refused_with_a_reason(message: bytes | None, reason: str) -> None:
     with pytest.raises(BadMessageError) as caught:
