@@ -163,6 +163,8 @@ class Relay:
             except BufferError:  # the client's queue is full
                 self._producer.flush(CONFIRM_TIMEOUT)
                 self._producer.produce(self._topic, value, key, headers=headers, on_delivery=delivered)
+        except BufferError:  # still: what it holds is not confirmed either
+            reported(letter, KafkaError(KafkaError._QUEUE_FULL))  # noqa: SLF001  # as librdkafka names its own
         except KafkaException as error:
             reported(letter, error.args[0])
 

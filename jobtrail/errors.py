@@ -4,7 +4,7 @@ JobtrailError                  exit status 1
 ├── UsageError                 2  a command, argument or call is wrong
 │   └── SettingError           2  a JOBTRAIL_* variable is wrong; names it
 ├── ServerAwayError            3  Kafka, Postgres or the HTTP server does not answer
-│   └── EmbeddedError          3  an embedded server cannot be fetched or started
+│   └── EmbeddedError          3  an embedded server cannot be fetched or started, or none runs
 ├── NotFoundError              1  a job, attempt or topic does not exist
 ├── PublishError               1  events could not be made durable in time
 ├── LogError                   1  the event log is not what the checkpoints say (gap, new topic, compacted)
@@ -50,7 +50,7 @@ class ServerAwayError(JobtrailError):
 
 
 class EmbeddedError(JobtrailError):
-    """An embedded server cannot be fetched or started."""
+    """No server is set, and an embedded one does not run, or cannot be fetched or started."""
 
     exit_status = 3
 

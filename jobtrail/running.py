@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from jobtrail.errors import SettingError
+from jobtrail.errors import EmbeddedError
 from jobtrail.settings import Settings
 
 if sys.platform != "win32":
@@ -43,12 +43,11 @@ def _is_held(lock: Path) -> bool:
 
 
 def kafka_address(settings: Settings) -> str:
-    """host:port[,host:port] of Kafka. Raises SettingError where none is set and none runs."""
+    """host:port[,host:port] of Kafka. Raises EmbeddedError where none is set and none runs."""
     found = settings.kafka_bootstrap_servers or address(settings.home, "kafka")
     if found is None:
-        raise SettingError(
-            KAFKA_SETTING,
-            f"not set, and no Kafka runs under {settings.home}",
-            "start one with `jobtrail up`, or set it to host:port of yours",
+        raise EmbeddedError(
+            f"no Kafka runs under {settings.home}, and {KAFKA_SETTING} is not set; "
+            "start Jobtrail with `jobtrail up`, or set it to host:port of yours"
         )
     return found

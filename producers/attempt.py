@@ -108,7 +108,7 @@ class Attempt:
     ) -> Self:
         """Starts an attempt of a job that exists and that others decide about.
 
-        Raises UsageError for an id, number or name that does not fit, SettingError as `Publisher` does.
+        Raises UsageError for an id, number or name that does not fit, and what `Publisher` raises.
         """
         publisher = publisher or shared_publisher(settings)
         return cls(publisher, start_event(publisher.settings, job_id, attempt_number, about))

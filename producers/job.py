@@ -69,7 +69,7 @@ class Job:
 
         `config_id` is the connection unless given; `job_id` is made here unless given, unique without asking
         anybody. Streams may be names. `publisher` is the process's own for `settings` unless given.
-        Raises UsageError for what does not fit, SettingError as `Publisher` does.
+        Raises UsageError for what does not fit, EmbeddedError or SettingError as `Publisher` does.
         """
         if config_id is None and connection_id is None:
             raise UsageError("a job needs connection_id=, or config_id= for what it runs instead")

@@ -45,7 +45,7 @@ class Publisher:
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        """Raises SettingError when no Kafka is set or runs, or a client setting is wrong."""
+        """Raises EmbeddedError when no Kafka is set or runs, SettingError when a client setting is wrong."""
         self.settings = settings or Settings.from_env()
         self.address = kafka_address(self.settings)
         self._pid = os.getpid()

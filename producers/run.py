@@ -80,7 +80,7 @@ def run(
     settings.home/logs/jobs/<job id>/<attempt number>.log.
 
     A connector that fails, or cannot be started, does not raise. Raises UsageError for arguments that do not
-    fit, SettingError as `Publisher` does; then nothing was started.
+    fit, EmbeddedError or SettingError as `Publisher` does; then nothing was started.
     """
     commands = words(source), words(destination) if destination is not None else None
     publisher = publisher or shared_publisher(settings)

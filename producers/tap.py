@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
-from jobtrail.errors import SettingError
+from jobtrail.errors import EmbeddedError, SettingError
 from jobtrail.events import ConfigType, ConfiguredStream, FailureOrigin, IncompleteRunCause
 from jobtrail.producers import failures
 from jobtrail.producers.attempt import Attempt, Outcome
@@ -93,7 +93,7 @@ def tap(
         attempt: Attempt | None = None
         try:
             publisher = publisher or shared_publisher(settings)
-        except SettingError as error:
+        except (SettingError, EmbeddedError) as error:
             log.warning("this passes untracked: %s", error)
         else:
             if job_id is not None and attempt_number is not None:

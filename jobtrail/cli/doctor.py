@@ -20,7 +20,7 @@ from jobtrail.cli.terminal import as_json, line, size, style_of
 from jobtrail.cli.up import fallback_notes
 from jobtrail.consumers.topics import TopicAdmin
 from jobtrail.consumers.waiting import DATABASE_SETTING, database_address, shown_address
-from jobtrail.errors import JobtrailError, NotFoundError, ServerAwayError, SettingError
+from jobtrail.errors import EmbeddedError, JobtrailError, NotFoundError, ServerAwayError
 from jobtrail.running import KAFKA_SETTING, kafka_address
 from jobtrail.settings import Settings
 
@@ -106,8 +106,8 @@ def kafka(settings: Settings) -> Iterator[Check]:
     """Whether Kafka answers, and whether its topics are as the event log needs them."""
     try:
         address = kafka_address(settings)
-    except SettingError as error:
-        yield Check("fail", "Kafka", str(error), status=ServerAwayError.exit_status)
+    except EmbeddedError as error:
+        yield _failed("Kafka", error)
         return
     admin = TopicAdmin(settings)
     names = [settings.events_topic, settings.registry_topic, settings.dead_letters_topic]

@@ -18,7 +18,7 @@ from confluent_kafka.cimpl import NewTopic
 from sdk_reading import Topics, messages, names, published, sdk_settings, value_of
 
 from jobtrail import codec, events
-from jobtrail.errors import PublishError, SettingError, UsageError
+from jobtrail.errors import EmbeddedError, PublishError, SettingError, UsageError
 from jobtrail.producers.facts import make
 from jobtrail.producers.publisher import Publisher
 from jobtrail.running import address, kafka_address
@@ -170,7 +170,7 @@ def test_an_error_of_delivery_is_said_once(
 
 
 def test_no_address_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match=r"JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS: not set.*jobtrail up"):
+    with pytest.raises(EmbeddedError, match=r"JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS is not set.*jobtrail up"):
         Publisher(Settings(home=tmp_path))
 
 
@@ -187,7 +187,7 @@ def test_without_settings_the_servers_under_home_are_used(nowhere: str, tmp_path
         assert kafka_address(Settings(home=tmp_path)) == nowhere
         assert kafka_address(Settings(home=tmp_path, kafka_bootstrap_servers="k:1")) == "k:1"
         assert address(tmp_path, "postgres") is None
-    with pytest.raises(SettingError, match="no Kafka runs under"):
+    with pytest.raises(EmbeddedError, match="no Kafka runs under"):
         kafka_address(Settings(home=tmp_path))
 
 
