@@ -24,8 +24,8 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## Three real jobs through a real Kafka into a real Postgres; DEMO_ARGS=--exit checks and leaves
 	$(BIN)/jobtrail demo $(DEMO_ARGS)
 
-test: $(STAMP) ## All tests, on real servers
-	$(BIN)/python -m pytest $(TEST_ARGS)
+test: $(STAMP) ## All tests, on real servers that two workers share
+	$(BIN)/python -m pytest -n 2 $(TEST_ARGS)
 
 check: $(STAMP) ## Format, lint, types, import contract, generated files
 	$(BIN)/ruff format --check .
