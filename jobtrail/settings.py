@@ -126,8 +126,21 @@ class Settings(BaseModel):
     batch_size: int = Field(default=20_000, ge=1, le=1_000_000)
     #: Seconds between two cumulative StreamStats of one stream.
     stats_interval: float = Field(default=1.0, gt=0)
-    #: Seconds of silence after which a running attempt says AttemptHeartbeat.
-    heartbeat_interval: float = Field(default=30.0, gt=0)
+    #: Seconds of silence after which a running attempt says AttemptHeartbeat, by the type of its job.
+    spec_status_check_interval: float = Field(default=1.0, gt=0)
+    check_status_check_interval: float = Field(default=1.0, gt=0)
+    discover_status_check_interval: float = Field(default=1.0, gt=0)
+    replication_status_check_interval: float = Field(default=30.0, gt=0)
+    default_status_check_interval: float = Field(default=30.0, gt=0)
+    #: How many status checks an attempt may miss before the watchdog fails it.
+    missed_status_checks: int = Field(default=10, ge=2)
+    #: Seconds that a job may wait for its first attempt before the watchdog fails it.
+    pickup_limit: float = Field(default=3600.0, gt=0)
+    #: Seconds that a write over HTTP waits until its answer can be read back.
+    read_back_timeout: float = Field(default=5.0, ge=0)
+    #: When old heartbeats of dataplanes are deleted (cron expression, UTC), and how many days they are kept.
+    heartbeat_cleanup_cron: str = Field(default="0 2 * * *", min_length=1)
+    heartbeat_retention_days: float = Field(default=7.0, gt=0)
     #: Seconds that a caller waits at the end for Kafka to confirm its events.
     flush_timeout: float = Field(default=30.0, gt=0)
     #: Seconds between SIGTERM and SIGKILL for a cancelled connector.

@@ -23,6 +23,7 @@ from jobtrail.events import (
     StreamEvent,
     attempt_id,
 )
+from jobtrail.job_types import job_type_of, status_check_interval
 from jobtrail.producers import failures
 from jobtrail.producers.blame import Blame, origin_of
 from jobtrail.producers.cancellation import cancellation_watch
@@ -75,6 +76,7 @@ class Attempt:
         *,
         owned: bool = False,
         since: Receipt | None = None,
+        config_type: str | None = None,
     ) -> None:
         """For `Attempt.start` and `Job.attempt`. `owned`: the job is the caller's own, created at `since`."""
         self.job_id = started.job_id
@@ -83,6 +85,9 @@ class Attempt:
         self.outcome: Outcome | None = None
         self._publisher = publisher
         self._worker = started.worker
+        job_type = None if config_type is None else job_type_of(config_type)
+        #: Seconds of silence after which it says that it is alive.
+        self._silence = status_check_interval(publisher.settings, job_type)
         self._owned = owned
         self._about = {"job_id": self.job_id, "attempt_number": self.attempt_number}
         self._id = attempt_id(self.job_id, self.attempt_number)
@@ -102,16 +107,20 @@ class Attempt:
         *,
         job_id: int,
         attempt_number: int,
+        config_type: str | None = None,
         settings: Settings | None = None,
         publisher: Publisher | None = None,
         **about: Unpack[About],
     ) -> Self:
         """Starts an attempt of a job that exists and that others decide about.
 
+        `config_type`, the job's, says after how much silence the attempt has to say that it is alive; without
+        it that is after the shortest time of all.
         Raises UsageError for an id, number or name that does not fit, and what `Publisher` raises.
         """
         publisher = publisher or shared_publisher(settings)
-        return cls(publisher, start_event(publisher.settings, job_id, attempt_number, about))
+        started = start_event(publisher.settings, job_id, attempt_number, about)
+        return cls(publisher, started, config_type=config_type)
 
     def stream(
         self, name: str, namespace: str | None = None, reporter: str = Reporter.PLATFORM
@@ -149,7 +158,7 @@ class Attempt:
         self._say(reason.event(**self._about))
 
     def heartbeat(self) -> None:
-        """Says that the attempt is alive. Happens by itself after settings.heartbeat_interval of silence."""
+        """Says that the attempt is alive. Happens by itself after the silence that its job type allows."""
         self._say(make(AttemptHeartbeat, **self._about))
 
     @property
@@ -232,7 +241,7 @@ class Attempt:
     @property
     def beat_interval(self) -> float:
         """Seconds between two reports of what has changed."""
-        return min(self._publisher.settings.stats_interval, self._publisher.settings.heartbeat_interval)
+        return min(self._publisher.settings.stats_interval, self._silence)
 
     def beat(self) -> None:
         """For the pulse: publishes what has changed, or a heartbeat after silence."""
@@ -245,7 +254,7 @@ class Attempt:
             if self.outcome is not None:
                 return
             self._tell_stats()
-            if time.monotonic() - self._told_at >= self._publisher.settings.heartbeat_interval:
+            if time.monotonic() - self._told_at >= self._silence:
                 self.heartbeat()
 
     def _end(self, outcome: Outcome, end: Callable[..., Event] | None, before: Sequence[Event] = ()) -> None:

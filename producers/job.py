@@ -45,6 +45,7 @@ class Job:
         self.attempts: list[Attempt] = []
         self._publisher = publisher
         self._lock = threading.Lock()
+        self._config_type = created.config_type
         self._created = publisher.offer(created)
 
     @classmethod
@@ -100,7 +101,9 @@ class Job:
             last = max((attempt.attempt_number for attempt in self.attempts), default=-1)
             number = last + 1 if attempt_number is None else attempt_number
             started = start_event(self._publisher.settings, self.job_id, number, about)
-            attempt = Attempt(self._publisher, started, owned=True, since=self._created)
+            attempt = Attempt(
+                self._publisher, started, owned=True, since=self._created, config_type=self._config_type
+            )
             self.attempts.append(attempt)
             return attempt
 

@@ -175,6 +175,11 @@ class Publisher:
         if self.counts.waiting:
             log.error("%s; they are lost", self._unconfirmed(self.settings.flush_timeout))
 
+    def topic_of(self, event_type: type[Event]) -> str:
+        """The topic of an event type."""
+        registry = event_type in REGISTRY_TYPES
+        return self.settings.registry_topic if registry else self.settings.events_topic
+
     @property
     def closed(self) -> bool:
         """Whether it takes no more events: it was closed, or belongs to the parent of this process."""
@@ -202,8 +207,7 @@ class Publisher:
 
     def _produce(self, event: Event, settle: Callable[[KafkaError | None, Message], None]) -> None:
         self._own()
-        settings = self.settings
-        topic = settings.registry_topic if type(event) in REGISTRY_TYPES else settings.events_topic
+        topic = self.topic_of(type(event))
         headers: list[tuple[str, str | bytes | None]] = [  # CloudEvents 1.0, Kafka binding, binary mode
             ("ce_specversion", "1.0"),
             ("ce_id", event.event_id),

@@ -163,6 +163,7 @@ ATTEMPTS: Final = Table(
         _first(e.Failure, "failure", where=pl.col("stream_name").is_null()),
         Extreme("first_heard_at", ATTEMPT_EVENTS, AT, "min"),
         Extreme("last_heard_at", ATTEMPT_EVENTS, AT, "max"),
+        Extreme("last_received_at", ATTEMPT_EVENTS, "_broker_at", "max", bookkeeping=True),
     ),
     derived=("status", "ended_at", "failure_summary"),
 )

@@ -1,86 +1,27 @@
-"""The HTTP interface: Airbyte's config API for reading jobs, and whether all is up to date."""
+"""The HTTP interface: the routers, whether all is up to date, and errors as answers."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
-from typing import Any, Final
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
 
-import psycopg
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
-from psycopg.rows import dict_row
-from psycopg_pool import ConnectionPool, PoolTimeout
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from jobtrail.api import database, reads
 from jobtrail.api.access import BodyLimit, Tokens
-from jobtrail.api.models import (
-    FieldProblem,
-    Health,
-    InvalidInput,
-    JobIdRequestBody,
-    JobInfoLightRead,
-    JobInfoRead,
-    JobListRequestBody,
-    JobReadList,
-    Problem,
-    Readiness,
-)
+from jobtrail.api.context import Context, NotYetReadableError
+from jobtrail.api.models import FieldProblem, Health, InvalidInput, Readiness
 from jobtrail.api.readiness import Readings
-from jobtrail.api.reads import Database, JobNotFoundError
-from jobtrail.consumers.waiting import database_address, database_away
-from jobtrail.errors import JobtrailError, ServerAwayError
+from jobtrail.api.reads import JobNotFoundError
+from jobtrail.api.routers import CONFIG_ROUTERS
+from jobtrail.errors import JobtrailError, PublishError, ServerAwayError
 from jobtrail.settings import Settings
 
-#: Connections to Postgres: reads are short, and the projector needs the processors too.
-POOL_SIZE: Final = 8
-#: Seconds for which a request waits for a connection.
-ANSWER_WITHIN: Final = 2.0
 PREFIXES: Final = ("/api/v1", "/v1")
-
-jobs = APIRouter(
-    prefix="/jobs",
-    tags=["jobs"],
-    responses={404: {"model": Problem}, 422: {"model": InvalidInput}, 503: {"model": Problem}},
-)
-
-
-def _reads(request: Request) -> AbstractContextManager[Database]:
-    """A connection for one answer. Not a dependency: each of those costs two changes of thread."""
-    reading: Callable[[], AbstractContextManager[Database]] = request.app.state.reading
-    return reading()
-
-
-@jobs.post("/get", response_model_exclude_none=True)
-def get_job(body: JobIdRequestBody, request: Request) -> JobInfoRead:
-    """A job with its attempts, their streams, failures and logs."""
-    with _reads(request) as connection:
-        return reads.job_info(connection, body.id, request.app.state.settings.home)
-
-
-@jobs.post("/get_without_logs", response_model_exclude_none=True)
-def get_job_without_logs(body: JobIdRequestBody, request: Request) -> JobInfoRead:
-    """The same with empty logs."""
-    with _reads(request) as connection:
-        return reads.job_info(connection, body.id, None)
-
-
-@jobs.post("/get_light", response_model_exclude_none=True)
-def get_job_light(body: JobIdRequestBody, request: Request) -> JobInfoLightRead:
-    """The job alone, with its totals: under 1 KB, whatever its attempts and logs weigh."""
-    with _reads(request) as connection:
-        return reads.job_light(connection, body.id)
-
-
-@jobs.post("/list", response_model_exclude_none=True)
-def list_jobs(body: JobListRequestBody, request: Request) -> JobReadList:
-    """Jobs with their attempts, newest first unless asked otherwise, and how many match in all."""
-    with _reads(request) as connection:
-        return reads.job_list(connection, body)
-
 
 probes = APIRouter(tags=["service"])
 
@@ -110,29 +51,13 @@ def create_app(settings: Settings, tokens: Sequence[str] = ()) -> FastAPI:
 
     Raises EmbeddedError where there is neither. Postgres need not answer yet: requests get 503 until it does.
     """
-    url = database_address(settings)
-    pool: ConnectionPool[Database] = ConnectionPool(
-        url,
-        min_size=1,
-        max_size=POOL_SIZE,
-        open=False,
-        timeout=ANSWER_WITHIN,
-        # A lost connection is not waited for with ever longer pauses: the next request makes a new one.
-        reconnect_timeout=database.CONNECT_TIMEOUT,
-        configure=_configure,
-        check=ConnectionPool.check_connection,
-        kwargs={
-            "row_factory": dict_row,
-            "application_name": "jobtrail-api",
-            "connect_timeout": database.CONNECT_TIMEOUT,
-        },
-    )
+    shared = Context(settings)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        pool.open()
+        shared.open()
         yield
-        pool.close()
+        shared.close()
 
     app = FastAPIOffline(  # /docs must not need another host
         redoc_url=None,
@@ -142,16 +67,17 @@ def create_app(settings: Settings, tokens: Sequence[str] = ()) -> FastAPI:
         version=_version(),
         lifespan=lifespan,
     )
-    app.state.settings = settings
-    app.state.reading = _reading(pool, url)
-    app.state.readings = Readings(settings, app.state.reading)
+    app.state.context = shared
+    app.state.readings = Readings(settings, shared.reading)
     for prefix in PREFIXES:
-        app.include_router(jobs, prefix=prefix)
+        for router in CONFIG_ROUTERS:
+            app.include_router(router, prefix=prefix)
     app.include_router(probes)
     app.add_middleware(BodyLimit)
     app.add_middleware(Tokens, tokens=tokens)
     app.add_exception_handler(JobNotFoundError, _not_found)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(NotYetReadableError, _accepted)
     app.add_exception_handler(JobtrailError, _unanswered)
     app.add_exception_handler(StarletteHTTPException, _refused)
     app.add_exception_handler(Exception, _broken)
@@ -167,29 +93,17 @@ def _version() -> str:
         return "0"
 
 
-def _configure(connection: Database) -> None:
-    database.configure(connection)
-
-
-def _reading(pool: ConnectionPool[Database], url: str) -> Callable[[], Any]:
-    @contextmanager
-    def reading() -> Iterator[Database]:
-        with database.translated(url):
-            try:
-                with pool.connection() as connection:
-                    yield connection
-            except PoolTimeout as error:
-                raise database_away(url, psycopg.OperationalError("no connection in time")) from error
-
-    return reading
-
-
 async def _not_found(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"message": str(error), "id": getattr(error, "job_id", None)}, 404)
 
 
+async def _accepted(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"message": str(error)}, 202)
+
+
 async def _unanswered(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"message": str(error)}, 503 if isinstance(error, ServerAwayError) else 500)
+    away = isinstance(error, ServerAwayError | PublishError)
+    return JSONResponse({"message": str(error)}, 503 if away else 500)
 
 
 async def _broken(_: Request, _error: Exception) -> JSONResponse:

@@ -341,7 +341,7 @@ def test_many_threads_lose_no_count(settings: Settings) -> None:
 
 
 def test_a_silent_attempt_says_that_it_lives(kafka: str, topics: Topics, tmp_path: Path) -> None:
-    settings = sdk_settings(kafka, topics, tmp_path, heartbeat_interval=0.15)
+    settings = sdk_settings(kafka, topics, tmp_path, replication_status_check_interval=0.15)
     with Job.start(connection_id=CONNECTION, settings=settings) as job, job.attempt() as attempt:
         time.sleep(1)
         attempt.heartbeat()

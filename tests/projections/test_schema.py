@@ -91,7 +91,7 @@ def test_failure_summary_arrives_by_a_migration_of_its_own(
     """Before: no column, and rows that stay. After, and after a second time: nullable jsonb, indexed."""
     before = tmp_path / "jobtrail"
     shutil.copytree(Path(str(files("jobtrail") / "migrations")), before / "migrations")
-    for later in ("0002_failure_summary.sql", "0003_totals.sql"):
+    for later in ("0002_failure_summary.sql", "0003_totals.sql", "0004_watch.sql"):
         (before / "migrations" / "read_models" / later).unlink()
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("DROP SCHEMA jobtrail CASCADE")
@@ -107,7 +107,11 @@ def test_failure_summary_arrives_by_a_migration_of_its_own(
             "INSERT INTO jobtrail_g1.attempts (job_id, attempt_number, first_heard_at, last_heard_at, status)"
             " VALUES (1, 0, now(), now(), 'failed')"
         )
-        assert migrate(database) == ["read_models/0002_failure_summary", "read_models/0003_totals"]
+        assert migrate(database) == [
+            "read_models/0002_failure_summary",
+            "read_models/0003_totals",
+            "read_models/0004_watch",
+        ]
         kept = connection.execute("SELECT status, failure_summary FROM jobtrail_g1.attempts").fetchall()
         assert kept == [("failed", None)]
         described = connection.execute(

@@ -1,0 +1,51 @@
+"""Airbyte's config API for reading jobs."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+
+from jobtrail.api import reads
+from jobtrail.api.context import context
+from jobtrail.api.models import (
+    InvalidInput,
+    JobIdRequestBody,
+    JobInfoLightRead,
+    JobInfoRead,
+    JobListRequestBody,
+    JobReadList,
+    Problem,
+)
+
+router = APIRouter(
+    prefix="/jobs",
+    tags=["jobs"],
+    responses={404: {"model": Problem}, 422: {"model": InvalidInput}, 503: {"model": Problem}},
+)
+
+
+@router.post("/get", response_model_exclude_none=True)
+def get_job(body: JobIdRequestBody, request: Request) -> JobInfoRead:
+    """A job with its attempts, their streams, failures and logs."""
+    with context(request).reading() as connection:
+        return reads.job_info(connection, body.id, context(request).settings.home)
+
+
+@router.post("/get_without_logs", response_model_exclude_none=True)
+def get_job_without_logs(body: JobIdRequestBody, request: Request) -> JobInfoRead:
+    """The same with empty logs."""
+    with context(request).reading() as connection:
+        return reads.job_info(connection, body.id, None)
+
+
+@router.post("/get_light", response_model_exclude_none=True)
+def get_job_light(body: JobIdRequestBody, request: Request) -> JobInfoLightRead:
+    """The job alone, with its totals: under 1 KB, whatever its attempts and logs weigh."""
+    with context(request).reading() as connection:
+        return reads.job_light(connection, body.id)
+
+
+@router.post("/list", response_model_exclude_none=True)
+def list_jobs(body: JobListRequestBody, request: Request) -> JobReadList:
+    """Jobs with their attempts, newest first unless asked otherwise, and how many match in all."""
+    with context(request).reading() as connection:
+        return reads.job_list(connection, body)

@@ -1,0 +1,40 @@
+-- What the HTTP service, the schedules and the cleanup keep. None of it is a projection; it survives every rebuild.
+
+-- Ids of jobs that the API makes; callers that make their own without asking take them from 2^52 on.
+CREATE SEQUENCE job_ids AS bigint MINVALUE 1 MAXVALUE 8796093022207 NO CYCLE;
+COMMENT ON SEQUENCE job_ids IS 'Ids of jobs made over HTTP: below 2^43.';
+
+-- Attempt numbers given out over HTTP: the unique key decides who of several callers gets one.
+CREATE TABLE attempt_reservations (
+    job_id bigint NOT NULL,
+    attempt_number smallint NOT NULL CHECK (attempt_number BETWEEN 0 AND 1023),
+    reserved_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (job_id, attempt_number)
+);
+COMMENT ON TABLE attempt_reservations IS 'Attempt numbers given out over HTTP, each once.';
+
+-- Requests that a caller may repeat: the same key is answered with the same job.
+CREATE TABLE idempotency_keys (
+    idempotency_key text COLLATE "C" PRIMARY KEY,
+    job_id bigint NOT NULL,
+    used_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE idempotency_keys IS 'Idempotency-Key headers of requests that made a job, and the job.';
+
+-- Retention: what is older is deleted, and never merged again; a rebuild ignores it too.
+CREATE TABLE horizons (
+    name text COLLATE "C" PRIMARY KEY,
+    kept_from timestamptz NOT NULL
+);
+COMMENT ON TABLE horizons IS 'For what cleanup deletes: the instant from which it is kept.';
+
+-- Each run of a schedule.
+CREATE TABLE schedule_runs (
+    schedule text COLLATE "C" NOT NULL,
+    started_at timestamptz NOT NULL,
+    finished_at timestamptz,
+    outcome text COLLATE "C" CHECK (outcome IN ('done', 'failed')),
+    detail text COLLATE "C",
+    PRIMARY KEY (schedule, started_at)
+);
+COMMENT ON TABLE schedule_runs IS 'Runs of the schedules: when, and what came of them.';
