@@ -50,6 +50,7 @@ SELECT
     o.job_id,
     o.attempt_number,
     o.begun_at,
+    o.started_event_id,
     CASE WHEN overruled THEN d.kind ELSE o.kind END AS kind,
     CASE WHEN overruled THEN d.at ELSE o.at END AS at
 FROM own_ends o
@@ -136,32 +137,103 @@ WHERE a.job_id = new.job_id AND a.attempt_number = new.attempt_number
         IS DISTINCT FROM (new.status, new.ended_at, new.failure_summary)
 ;
 UPDATE jobs j
-SET status = new.status, started_at = new.started_at, ended_at = new.ended_at
+SET status = new.status, started_at = new.started_at, ended_at = new.ended_at,
+    successive_complete_failures = new.successive_complete, total_complete_failures = new.total_complete,
+    successive_partial_failures = new.successive_partial, total_partial_failures = new.total_partial,
+    failure_reason = new.failure_reason
 FROM (
     SELECT
         job_id,
-        CASE
-            WHEN d.kind IS NOT NULL THEN d.kind
-            WHEN last.attempt_number IS NULL THEN 'pending'
-            WHEN last.kind IS NULL THEN 'running'
-            ELSE 'incomplete'
-        END AS status,
+        outcome.status,
         starts.started_at,
-        d.at AS ended_at
+        d.at AS ended_at,
+        coalesce(retries.successive_complete, 0) AS successive_complete,
+        coalesce(retries.total_complete, 0) AS total_complete,
+        coalesce(retries.successive_partial, 0) AS successive_partial,
+        coalesce(retries.total_partial, 0) AS total_partial,
+        CASE WHEN outcome.status IN ('failed', 'cancelled', 'incomplete') THEN why.reason END AS failure_reason
     FROM touched
     LEFT JOIN decisions d USING (job_id)
     LEFT JOIN (
         SELECT DISTINCT ON (job_id) job_id, attempt_number, kind FROM ends ORDER BY job_id, attempt_number DESC
     ) last USING (job_id)
+    CROSS JOIN LATERAL (
+        SELECT CASE
+            WHEN d.kind IS NOT NULL THEN d.kind
+            WHEN last.attempt_number IS NULL THEN 'pending'
+            WHEN last.kind IS NULL THEN 'running'
+            ELSE 'incomplete'
+        END AS status
+    ) outcome
     LEFT JOIN (
         SELECT job_id, min(a.started_at) AS started_at FROM touched JOIN attempts a USING (job_id) GROUP BY job_id
     ) starts USING (job_id)
+    -- The same as jobtrail.retry.retry_state: each failed attempt committed something (partly) or nothing.
+    LEFT JOIN (
+        SELECT
+            job_id,
+            count(*) FILTER (WHERE NOT partly AND attempt_number > last_partly) AS successive_complete,
+            count(*) FILTER (WHERE NOT partly) AS total_complete,
+            count(*) FILTER (WHERE partly AND attempt_number > last_wholly) AS successive_partial,
+            count(*) FILTER (WHERE partly) AS total_partial
+        FROM (
+            SELECT
+                job_id,
+                attempt_number,
+                partly,
+                coalesce(max(attempt_number) FILTER (WHERE partly) OVER job, -1) AS last_partly,
+                coalesce(max(attempt_number) FILTER (WHERE NOT partly) OVER job, -1) AS last_wholly
+            FROM ends e
+            JOIN attempts a USING (job_id, attempt_number)
+            CROSS JOIN LATERAL (
+                SELECT coalesce((a.failure_summary -> 'partialSuccess')::boolean, false) AS partly
+            ) success
+            WHERE e.kind = 'failed'
+            WINDOW job AS (PARTITION BY job_id)
+        ) failed
+        GROUP BY job_id
+    ) retries USING (job_id)
+    -- Of the last attempt that failed: its cancellation if that ended the job, else its first failure that is not
+    -- one stream's alone, else its first. Cut short, so that an answer without attempts stays small.
+    LEFT JOIN LATERAL (
+        SELECT jsonb_strip_nulls(jsonb_build_object(
+            'attemptNumber', e.attempt_number,
+            'timestamp', chosen.reason -> 'timestamp',
+            'failureOrigin', left(chosen.reason ->> 'failureOrigin', 40),
+            'failureType', left(chosen.reason ->> 'failureType', 40),
+            'externalMessage',
+            left(coalesce(chosen.reason ->> 'externalMessage', chosen.reason ->> 'internalMessage'), 120),
+            'retryable', chosen.reason -> 'retryable'
+        )) AS reason
+        FROM ends e
+        JOIN attempts a USING (job_id, attempt_number)
+        CROSS JOIN LATERAL (
+            SELECT coalesce(
+                CASE WHEN d.kind = 'cancelled' THEN jsonb_path_query_first(
+                    a.failure_summary, '$.failures[*] ? (@.failureType == "manual_cancellation")'
+                ) END,
+                jsonb_path_query_first(a.failure_summary, '$.failures[*] ? (!exists(@.streamDescriptor))'),
+                a.failure_summary -> 'failures' -> 0
+            ) AS reason
+        ) chosen
+        WHERE e.job_id = touched.job_id AND e.kind IN ('failed', 'cancelled')
+        ORDER BY e.attempt_number DESC
+        LIMIT 1
+    ) why ON true
 ) new
 WHERE j.job_id = new.job_id
-    AND (j.status, j.started_at, j.ended_at) IS DISTINCT FROM (new.status, new.started_at, new.ended_at)
+    AND (
+        j.status, j.started_at, j.ended_at, j.failure_reason,
+        j.successive_complete_failures, j.total_complete_failures,
+        j.successive_partial_failures, j.total_partial_failures
+    ) IS DISTINCT FROM (
+        new.status, new.started_at, new.ended_at, new.failure_reason,
+        new.successive_complete, new.total_complete, new.successive_partial, new.total_partial
+    )
 ;
 -- 4. and 5. Contradictions. One row for each (job, attempt, kind); attempt -1 is the job itself.
 INSERT INTO found
+WITH successes AS (SELECT * FROM ends WHERE kind = 'succeeded')
 -- An attempt still runs though its job is decided.
 SELECT e.job_id, e.attempt_number, 'running_after_job_end' AS kind,
     format('job %%s at %%s', d.kind, d.at AT TIME ZONE 'UTC') AS detail
@@ -201,6 +273,78 @@ SELECT job_id, coalesce(attempt_number, -1), 'event_id_used_twice',
 FROM touched JOIN job_events USING (job_id)
 WHERE digest_low <> digest_high
 GROUP BY job_id, attempt_number
+UNION ALL
+-- A success of which nothing shows that the work was done: no start; of a job that moves records, a stream that was
+-- to be moved and of which neither stats nor a status came, or, where none is named, no stats and no status at all.
+SELECT e.job_id, e.attempt_number, 'success_without_evidence',
+    concat_ws('; ',
+        CASE WHEN e.started_event_id IS NULL THEN 'no AttemptStarted' END,
+        CASE
+            WHEN missing.streams > 0
+            THEN format('no stats and no status of %%s of %%s streams, such as %%s',
+                missing.streams, missing.enabled, missing.example)
+            WHEN missing.enabled = 0 AND moves.records AND NOT heard.any_stream
+            THEN 'no stats and no status of any stream'
+        END)
+FROM successes e
+JOIN jobs j USING (job_id)
+CROSS JOIN LATERAL (
+    SELECT coalesce(j.config_type, 'sync') IN ('sync', 'refresh') AS records
+) moves
+CROSS JOIN LATERAL (
+    SELECT EXISTS (SELECT FROM stream_stats s WHERE s.job_id = e.job_id AND s.attempt_number = e.attempt_number)
+        OR EXISTS (SELECT FROM stream_statuses s WHERE s.job_id = e.job_id AND s.attempt_number = e.attempt_number)
+        AS any_stream
+) heard
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) AS enabled,
+        count(*) FILTER (WHERE NOT known) AS streams,
+        min(name COLLATE "C") FILTER (WHERE NOT known) AS example
+    FROM jsonb_to_recordset(CASE WHEN moves.records THEN coalesce(j.streams, '[]')::jsonb ELSE '[]' END)
+        AS enabled (namespace text, name text)
+    CROSS JOIN LATERAL (
+        SELECT EXISTS (
+            SELECT FROM stream_stats s
+            WHERE s.job_id = e.job_id AND s.attempt_number = e.attempt_number
+                AND s.stream_namespace = coalesce(enabled.namespace, '') AND s.stream_name = enabled.name
+        ) OR EXISTS (
+            SELECT FROM stream_statuses s
+            WHERE s.job_id = e.job_id AND s.attempt_number = e.attempt_number
+                AND s.stream_namespace = coalesce(enabled.namespace, '') AND s.stream_name = enabled.name
+        ) AS known
+    ) evidence
+) missing
+WHERE e.started_event_id IS NULL OR missing.streams > 0
+    OR (missing.enabled = 0 AND moves.records AND NOT heard.any_stream)
+UNION ALL
+-- A success of a job that moves records, and moved none in any attempt: committed if known, else emitted.
+SELECT e.job_id, e.attempt_number, 'zero_records',
+    CASE WHEN moved.committed IS NULL THEN 'no records were emitted' ELSE 'no records were committed' END
+FROM successes e
+JOIN jobs j USING (job_id)
+CROSS JOIN LATERAL (
+    SELECT sum(t.records_committed) AS committed, sum(t.records_emitted) AS emitted
+    FROM stream_totals t
+    WHERE t.job_id = e.job_id
+) moved
+WHERE coalesce(j.config_type, 'sync') IN ('sync', 'refresh') AND coalesce(moved.committed, moved.emitted) = 0
+UNION ALL
+-- Who counted the same records counted differently.
+SELECT r.job_id, r.attempt_number, 'counts_differ',
+    format('%%s streams, such as %%s: emitted %%s by the source, %%s by the platform;'
+        ' committed %%s by the platform, %%s by the destination',
+        count(*),
+        (array_agg(r.stream_name ORDER BY r.stream_namespace, r.stream_name))[1],
+        (array_agg(coalesce(r.source_records_emitted::text, '?') ORDER BY r.stream_namespace, r.stream_name))[1],
+        (array_agg(coalesce(r.platform_records_emitted::text, '?') ORDER BY r.stream_namespace, r.stream_name))[1],
+        (array_agg(coalesce(r.platform_records_committed::text, '?') ORDER BY r.stream_namespace, r.stream_name))[1],
+        (array_agg(coalesce(r.destination_records_committed::text, '?')
+            ORDER BY r.stream_namespace, r.stream_name))[1])
+FROM ends e
+JOIN stream_reconciliation r USING (job_id, attempt_number)
+WHERE e.kind IS NOT NULL AND r.differs
+GROUP BY r.job_id, r.attempt_number
 UNION ALL
 -- Nobody created the job.
 SELECT job_id, -1, 'job_not_created', 'it has events, and none of them is JobCreated'

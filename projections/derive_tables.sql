@@ -11,7 +11,7 @@ CREATE TEMP TABLE IF NOT EXISTS decisions (
 ) ON COMMIT DELETE ROWS
 ;
 CREATE TEMP TABLE IF NOT EXISTS ends (
-    job_id bigint, attempt_number smallint, begun_at timestamptz, kind text, at timestamptz
+    job_id bigint, attempt_number smallint, begun_at timestamptz, started_event_id uuid, kind text, at timestamptz
 ) ON COMMIT DELETE ROWS
 ;
 CREATE TEMP TABLE IF NOT EXISTS found (

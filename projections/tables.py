@@ -142,7 +142,11 @@ JOBS: Final = Table(
         Extreme("first_offset", LIFECYCLE_EVENTS, "_offset", "min", bookkeeping=True),
         Extreme("last_offset", LIFECYCLE_EVENTS, "_offset", "max", bookkeeping=True),
     ),
-    derived=("status", "started_at", "ended_at"),
+    derived=(
+        *("status", "started_at", "ended_at", "failure_reason"),
+        *("successive_complete_failures", "total_complete_failures"),
+        *("successive_partial_failures", "total_partial_failures"),
+    ),
 )
 
 ATTEMPTS: Final = Table(

@@ -10,7 +10,15 @@ SELECT
     connection_id,
     scope_type,
     scope_id,
-    workspace_id,
+    -- The one that JobCreated carries; if none, that of the scope: an organization's is its only default one.
+    coalesce(workspace_id, CASE scope_type
+        WHEN 'workspace' THEN scope_id
+        WHEN 'organization' THEN (
+            SELECT CASE WHEN count(*) = 1 THEN min(w.workspace_id) END
+            FROM workspaces w
+            WHERE w.organization_id = jobs.scope_id AND w.is_default
+        )
+    END) AS workspace_id,
     coalesce(created_at, first_seen_at) AS created_at,
     started_at,
     ended_at,
@@ -24,7 +32,13 @@ SELECT
     coalesce(labels, '[]')::jsonb AS labels,
     log_partition,
     first_offset,
-    last_offset
+    last_offset,
+    failure_reason,
+    coalesce(successive_complete_failures, 0) AS successive_complete_failures,
+    coalesce(total_complete_failures, 0) AS total_complete_failures,
+    coalesce(successive_partial_failures, 0) AS successive_partial_failures,
+    coalesce(total_partial_failures, 0) AS total_partial_failures,
+    workspace_id AS given_workspace_id
 FROM jobs
 ;
 COMMENT ON VIEW jobtrail.jobs IS 'One row for each job.'
@@ -105,6 +119,22 @@ SELECT
 FROM stream_stats
 ;
 COMMENT ON VIEW jobtrail.stream_stats IS 'One row for each stream of an attempt and reporter: its newest counters.'
+;
+CREATE OR REPLACE VIEW jobtrail.stream_reconciliation AS
+SELECT
+    job_id,
+    attempt_number,
+    nullif(stream_namespace, '') AS stream_namespace,
+    stream_name,
+    source_records_emitted,
+    platform_records_emitted,
+    platform_records_committed,
+    destination_records_committed,
+    coalesce(differs, false) AS differs
+FROM stream_reconciliation
+;
+COMMENT ON VIEW jobtrail.stream_reconciliation IS
+'One row for each stream of an attempt that two or more reporters counted: what each says, and whether they differ.'
 ;
 CREATE OR REPLACE VIEW jobtrail.stream_statuses AS
 SELECT

@@ -18,7 +18,9 @@ from jobtrail.projections.tables import FREQUENT, JOB_EVENTS, TABLES
 VIEWS = {
     "jobs": "job_id status config_type config_id connection_id scope_type scope_id workspace_id created_at"
     " started_at ended_at updated_at cancel_requested_at cancel_requested_by cancelled_by streams"
-    " streams_to_reset streams_to_refresh labels log_partition first_offset last_offset",
+    " streams_to_reset streams_to_refresh labels log_partition first_offset last_offset failure_reason"
+    " successive_complete_failures total_complete_failures successive_partial_failures"
+    " total_partial_failures given_workspace_id",
     "attempts": "attempt_id job_id attempt_number status created_at started_at ended_at updated_at worker"
     " dataplane source_image source_version destination_image destination_version failure_summary"
     " partial_success",
@@ -30,6 +32,8 @@ VIEWS = {
     "stream_stats": "job_id attempt_number stream_namespace stream_name reporter reported_at records_emitted"
     " bytes_emitted state_messages_emitted records_committed bytes_committed records_rejected"
     " estimated_records estimated_bytes",
+    "stream_reconciliation": "job_id attempt_number stream_namespace stream_name source_records_emitted"
+    " platform_records_emitted platform_records_committed destination_records_committed differs",
     "stream_statuses": "job_id attempt_number stream_namespace stream_name run_state transitioned_at"
     " incomplete_run_cause quota_reset_at event_id",
     "job_events": "job_id attempt_number event_type occurred_at event_id body received_at",
@@ -91,7 +95,7 @@ def test_failure_summary_arrives_by_a_migration_of_its_own(
     """Before: no column, and rows that stay. After, and after a second time: nullable jsonb, indexed."""
     before = tmp_path / "jobtrail"
     shutil.copytree(Path(str(files("jobtrail") / "migrations")), before / "migrations")
-    for later in ("0002_failure_summary.sql", "0003_totals.sql", "0004_watch.sql"):
+    for later in ("0002_failure_summary.sql", "0003_totals.sql", "0004_watch.sql", "0005_outcomes.sql"):
         (before / "migrations" / "read_models" / later).unlink()
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("DROP SCHEMA jobtrail CASCADE")
@@ -111,6 +115,7 @@ def test_failure_summary_arrives_by_a_migration_of_its_own(
             "read_models/0002_failure_summary",
             "read_models/0003_totals",
             "read_models/0004_watch",
+            "read_models/0005_outcomes",
         ]
         kept = connection.execute("SELECT status, failure_summary FROM jobtrail_g1.attempts").fetchall()
         assert kept == [("failed", None)]
