@@ -6,69 +6,19 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Final
-
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.admin._listoffsets import OffsetSpec  # where it is typed
+from typing import Final
 
 from jobtrail.api.models import Readiness
 from jobtrail.api.queries import query
 from jobtrail.api.reads import Database
-from jobtrail.errors import JobtrailError, NotFoundError, ServerAwayError
-from jobtrail.producers.client import client_config
-from jobtrail.running import KAFKA_SETTING, kafka_address
+from jobtrail.consumers.ends import Log, Topic
+from jobtrail.errors import JobtrailError
 from jobtrail.settings import Settings
 
 #: Messages of the event log that a ready service may be behind: a fraction of a second's work.
 READY_WITHIN: Final = 10_000
 #: Seconds for which one look is good: probes come often, and each costs Kafka a request per partition leader.
 LOOK_AGAIN: Final = 1.0
-KAFKA_TIMEOUT: Final = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """A topic as it stands."""
-
-    topic_id: str
-    #: Partition → offset after its last message that can be read.
-    ends: dict[int, int]
-
-
-class Log:
-    """Looks at the topics of an installation; connects at the first look."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self._admin: AdminClient | None = None
-
-    def topic(self, name: str) -> Topic:
-        """Raises ServerAwayError where Kafka does not answer, NotFoundError where the topic is not there."""
-        address = kafka_address(self.settings)
-        if self._admin is None:
-            self._admin = AdminClient(dict[str, Any](client_config(self.settings, address)))
-        try:
-            newest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-            future = self._admin.describe_topics(TopicCollection([name]), request_timeout=KAFKA_TIMEOUT)[name]
-            found = future.result(KAFKA_TIMEOUT + 1)
-            wanted = {TopicPartition(name, part.id): newest for part in found.partitions}
-            offsets = self._admin.list_offsets(
-                wanted, request_timeout=KAFKA_TIMEOUT, isolation_level=IsolationLevel.READ_COMMITTED
-            )
-            ends = {
-                place.partition: answer.result(KAFKA_TIMEOUT + 1).offset for place, answer in offsets.items()
-            }
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise NotFoundError(
-                    f"Kafka at {address} has no topic {name}; `jobtrail up` makes it"
-                ) from None
-            raise ServerAwayError("Kafka", address, KAFKA_SETTING, error.args[0].str()) from error
-        except TimeoutError as error:
-            raise ServerAwayError("Kafka", address, KAFKA_SETTING, "no answer in time") from error
-        return Topic(str(found.topic_id), ends)
 
 
 def behind(database: Database, topic: Topic) -> int:

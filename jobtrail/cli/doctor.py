@@ -12,12 +12,13 @@ from typing import Final, Literal
 
 from jobtrail.api.database import reading
 from jobtrail.api.queries import query
-from jobtrail.api.readiness import READY_WITHIN, Log, Topic, behind
+from jobtrail.api.readiness import READY_WITHIN, behind
 from jobtrail.api.reads import Database
 from jobtrail.cli import claim
 from jobtrail.cli.parsing import Parser
 from jobtrail.cli.terminal import as_json, line, size, style_of
 from jobtrail.cli.up import fallback_notes
+from jobtrail.consumers.ends import Log, Topic
 from jobtrail.consumers.topics import TopicAdmin
 from jobtrail.consumers.waiting import DATABASE_SETTING, database_address, shown_address
 from jobtrail.errors import EmbeddedError, JobtrailError, NotFoundError, ServerAwayError

@@ -1,0 +1,68 @@
+"""Where the partitions of a topic end: what there is to be folded at the moment of a look."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._listoffsets import OffsetSpec  # where it is typed
+
+from jobtrail.errors import NotFoundError, ServerAwayError
+from jobtrail.producers.client import client_config
+from jobtrail.running import KAFKA_SETTING, kafka_address
+from jobtrail.settings import Settings
+
+#: Seconds that Kafka has for one answer.
+KAFKA_TIMEOUT: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic as it stands."""
+
+    topic_id: str
+    #: Partition → offset after its last message.
+    ends: dict[int, int]
+
+
+class Log:
+    """Looks at the topics of an installation; connects at the first look."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._admin: AdminClient | None = None
+
+    def topic(self, name: str, *, committed: bool = True) -> Topic:
+        """Where the partitions of a topic end; `committed`: before what an open transaction wrote.
+
+        Raises ServerAwayError where Kafka does not answer, NotFoundError where the topic is not there.
+        """
+        address = kafka_address(self.settings)
+        if self._admin is None:
+            self._admin = AdminClient(dict[str, Any](client_config(self.settings, address)))
+        try:
+            newest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+            future = self._admin.describe_topics(TopicCollection([name]), request_timeout=KAFKA_TIMEOUT)[name]
+            found = future.result(KAFKA_TIMEOUT + 1)
+            wanted = {TopicPartition(name, part.id): newest for part in found.partitions}
+            offsets = self._admin.list_offsets(
+                wanted,
+                request_timeout=KAFKA_TIMEOUT,
+                isolation_level=(
+                    IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+                ),
+            )
+            ends = {
+                place.partition: answer.result(KAFKA_TIMEOUT + 1).offset for place, answer in offsets.items()
+            }
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise NotFoundError(
+                    f"Kafka at {address} has no topic {name}; `jobtrail up` makes it"
+                ) from None
+            raise ServerAwayError("Kafka", address, KAFKA_SETTING, error.args[0].str()) from error
+        except TimeoutError as error:
+            raise ServerAwayError("Kafka", address, KAFKA_SETTING, "no answer in time") from error
+        return Topic(str(found.topic_id), ends)
