@@ -151,7 +151,8 @@ JOIN jobtrail.current_generation USING (generation)
 WHERE projection_set = 'core' AND topic_id = %(topic_id)s
 ;
 -- is_folded: A row where the live generation holds a message of the log; whichever id its topic has.
-SELECT FROM jobtrail.checkpoints JOIN jobtrail.current_generation USING (generation)
+SELECT true AS folded
+FROM jobtrail.checkpoints JOIN jobtrail.current_generation USING (generation)
 WHERE projection_set = 'core' AND topic = %(topic)s AND log_partition = %(partition)s AND next_offset > %(offset)s
 ;
 -- migration_tables: Schemas of ours that say what was applied to them: the control tables' and the live generation's.
