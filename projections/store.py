@@ -74,7 +74,7 @@ class Store:
     def transaction(self) -> Iterator[Transaction]:
         """One batch: rows, checkpoints and dead letters are all written, or none of them."""
         if self._generation is None:
-            self._create_working_tables()
+            create_working_tables(self.connection)  # outside any transaction, so that no rollback undoes them
         with self.connection.transaction():
             # Lost together, read again together: rows and checkpoint need no fsync of their own.
             self.connection.execute("SET LOCAL synchronous_commit = off")
@@ -88,12 +88,13 @@ class Store:
             self.connection.execute(sql.SQL("SET LOCAL search_path = {}").format(g.search_path(generation)))
             yield Transaction(self.connection, self.projection_set, generation)
 
-    def _create_working_tables(self) -> None:
-        """Temporary tables of the connection; outside any transaction, so that no rollback undoes them."""
-        for table in TABLES:
-            self.connection.execute(merge.create_staging(table).encode())
-        for statement in g.statements("derive_tables.sql"):
-            self.connection.execute(statement.encode())
+
+def create_working_tables(connection: Connection[Any]) -> None:
+    """Makes the temporary tables that merging and deriving work in."""
+    for table in TABLES:
+        connection.execute(merge.create_staging(table).encode())
+    for statement in g.statements("derive_tables.sql"):
+        connection.execute(statement.encode())
 
 
 class Transaction:
