@@ -133,7 +133,7 @@ class Settings(BaseModel):
     replication_status_check_interval: float = Field(default=30.0, gt=0)
     default_status_check_interval: float = Field(default=30.0, gt=0)
     #: How many status checks an attempt may miss before the watchdog fails it.
-    missed_status_checks: int = Field(default=10, ge=3)
+    missed_status_checks: int = Field(default=10, ge=4)
     #: Seconds that a job may wait for its first attempt before the watchdog fails it.
     pickup_limit: float = Field(default=3600.0, gt=0)
     #: Seconds that a write over HTTP waits until its answer can be read back.

@@ -254,7 +254,8 @@ class Attempt:
             if self.outcome is not None:
                 return
             self._tell_stats()
-            if time.monotonic() - self._told_at >= self._silence:
+            # The beat that is nearest to the end of the silence: the next may be a whole interval late.
+            if time.monotonic() - self._told_at + self.beat_interval / 2 >= self._silence:
                 self.heartbeat()
 
     def _end(self, outcome: Outcome, end: Callable[..., Event] | None, before: Sequence[Event] = ()) -> None:

@@ -17,7 +17,14 @@ def client_config(settings: Settings, address: str) -> dict[str, str | int]:
 
     The client's own log stays silent; its errors come through callbacks and are said in our words.
     """
-    return {"client.id": "jobtrail", **settings.kafka_client, "bootstrap.servers": address, "log_level": 2}
+    return {
+        "client.id": "jobtrail",
+        # A worker is heard again soon after an outage, well within the limit of the watchdog.
+        "reconnect.backoff.max.ms": 1000,
+        **settings.kafka_client,
+        "bootstrap.servers": address,
+        "log_level": 2,
+    }
 
 
 def worker_name(settings: Settings) -> str:

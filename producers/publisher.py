@@ -44,9 +44,13 @@ class Publisher:
     Belongs to the process that made it: after a fork, the child makes its own.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        """Raises EmbeddedError when no Kafka is set or runs, SettingError when a client setting is wrong."""
+    def __init__(self, settings: Settings | None = None, *, drop_after: float = 0) -> None:
+        """Raises EmbeddedError when no Kafka is set or runs, SettingError when a client setting is wrong.
+
+        `drop_after`: seconds after which an event that Kafka has not confirmed is refused; 0: never.
+        """
         self.settings = settings or Settings.from_env()
+        self._drop_after = drop_after
         self.address = kafka_address(self.settings)
         self._pid = os.getpid()
         self._source = f"/jobtrail/{quote(worker_name(self.settings))}"
@@ -77,8 +81,8 @@ class Publisher:
             # As Java's clients do: a job's events meet in one partition whoever publishes them.
             "partitioner": "murmur2_random",
             "enable.idempotence": True,
-            # Events wait for as long as Kafka is away; each wait for them has a limit of its own.
-            "message.timeout.ms": 0,
+            # 0: events wait for as long as Kafka is away; each wait for them has a limit of its own.
+            "message.timeout.ms": int(self._drop_after * 1000),
             "error_cb": self._on_error,
         }
         try:

@@ -55,7 +55,7 @@ def run(
     source: str,
     destination: str | None = None,
     connection_id: str | None = None,
-    config_type: str = ConfigType.SYNC,
+    config_type: str | None = None,
     config_id: str | None = None,
     scope_type: str | None = None,
     scope_id: str | None = None,
@@ -73,11 +73,11 @@ def run(
 
     `source` and `destination` are commands, split as the shell does; each gets JOBTRAIL_JOB_ID and
     JOBTRAIL_ATTEMPT_NUMBER. With both `job_id` and `attempt_number` the job exists and is others' to decide
-    about; else a job is created. `streams` are those of the catalog which the source's command names, unless
-    given. It is cancelled by an event, by `stop`, and in the main thread by Ctrl-C, SIGTERM and SIGHUP:
-    SIGTERM to the connectors and all that they started, SIGKILL settings.grace_seconds later, or when asked a
-    second time. Progress goes to stderr unless `quiet`; what connectors say to
-    settings.home/logs/jobs/<job id>/<attempt number>.log.
+    about, and `config_type` is its own, if known; else a job is created, by default a sync. `streams` are
+    those of the catalog which the source's command names, unless given. It is cancelled by an event, by
+    `stop`, and in the main thread by Ctrl-C, SIGTERM and SIGHUP: SIGTERM to the connectors and all that they
+    started, SIGKILL settings.grace_seconds later, or when asked a second time. Progress goes to stderr unless
+    `quiet`; what connectors say to settings.home/logs/jobs/<job id>/<attempt number>.log.
 
     A connector that fails, or cannot be started, does not raise. Raises UsageError for arguments that do not
     fit, EmbeddedError or SettingError as `Publisher` does; then nothing was started.
@@ -93,13 +93,17 @@ def run(
     def attempted() -> Iterator[Attempt]:
         if job_id is not None and attempt_number is not None:
             with Attempt.start(
-                job_id=job_id, attempt_number=attempt_number, publisher=publisher, **about
+                job_id=job_id,
+                attempt_number=attempt_number,
+                config_type=config_type,
+                publisher=publisher,
+                **about,
             ) as attempt:
                 yield attempt
             return
         with Job.start(
             connection_id=connection_id,
-            config_type=config_type,
+            config_type=config_type or ConfigType.SYNC,
             config_id=config_id,
             scope_type=scope_type,
             scope_id=scope_id,
