@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from typing import Any, Final
 
@@ -29,6 +31,22 @@ def current_generation(connection: Connection[Any]) -> int:
 def search_path(generation: int) -> sql.Composed:
     """SQL that makes unqualified names mean the tables of a generation, then the control tables."""
     return sql.SQL("{}, {}").format(sql.Identifier(schema_name(generation)), sql.Identifier(STABLE_SCHEMA))
+
+
+@contextmanager
+def live_tables(connection: Connection[Any]) -> Iterator[int]:
+    """A transaction in which unqualified names mean the live generation's tables; gives the generation.
+
+    Readers' views do not move to another generation before it ends.
+    """
+    with connection.transaction():
+        # Rows that can be had again, by reading the log or by the next cleanup, need no fsync of their own.
+        connection.execute("SET LOCAL synchronous_commit = off")
+        # The lock first, in a statement of its own: the next one then sees the generation as it is now.
+        connection.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", GENERATION_LOCK)
+        generation = current_generation(connection)
+        connection.execute(sql.SQL("SET LOCAL search_path = {}").format(search_path(generation)))
+        yield generation
 
 
 def statements(file_name: str, room: str = "projections") -> list[str]:

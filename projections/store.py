@@ -13,14 +13,14 @@ from typing import Any, Final, NamedTuple, Self
 
 import polars as pl
 import psycopg
-from psycopg import Connection, sql
+from psycopg import Connection
 
 from jobtrail import events
 from jobtrail.errors import JobtrailError, LogError
 from jobtrail.projections import generation as g
 from jobtrail.projections import merge
 from jobtrail.projections.letters import DeadLetter
-from jobtrail.projections.tables import TABLES
+from jobtrail.projections.tables import HEARTBEATS, TABLES
 
 PROJECTION_SET: Final = "core"
 
@@ -75,17 +75,11 @@ class Store:
         """One batch: rows, checkpoints and dead letters are all written, or none of them."""
         if self._generation is None:
             create_working_tables(self.connection)  # outside any transaction, so that no rollback undoes them
-        with self.connection.transaction():
-            # Lost together, read again together: rows and checkpoint need no fsync of their own.
-            self.connection.execute("SET LOCAL synchronous_commit = off")
-            # The lock first, in a statement of its own: the next one then sees the generation as it is now.
-            self.connection.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", g.GENERATION_LOCK)
-            generation = g.current_generation(self.connection)
+        with g.live_tables(self.connection) as generation:
             if generation != self._generation is not None:
                 self._generation = generation
                 raise CheckpointMismatchError(f"generation {generation} of the read models is live now")
             self._generation = generation
-            self.connection.execute(sql.SQL("SET LOCAL search_path = {}").format(g.search_path(generation)))
             yield Transaction(self.connection, self.projection_set, generation)
 
 
@@ -134,6 +128,9 @@ class Transaction:
         for table in TABLES:
             if table.name in rows:
                 self._copy(table.name, rows[table.name])
+                if table is HEARTBEATS:
+                    for statement in RETAIN:
+                        self.connection.execute(statement)
                 self.connection.execute(STATEMENTS[table.name].merge)
 
     def _copy(self, table: str, rows: pl.DataFrame) -> None:
@@ -173,6 +170,7 @@ STATEMENTS: Final = {
     for table in TABLES
 }
 SQL: Final = g.named_statements("store.sql")
+RETAIN: Final = tuple(g.named_statements("retain.sql").values())
 DERIVE: Final = [statement.encode() for statement in g.statements("derive.sql")]
 DERIVE_VALUES: Final = {
     "cancelled_internal": events.CANCELLED_INTERNAL_MESSAGE,

@@ -237,8 +237,11 @@ HEARTBEATS: Final = Table(
         Facts(
             events=(e.DataplaneHeartbeat,),
             columns={"heard_at": AT, "dataplane_version": "dataplane_version"},
+            # Should one id have two bodies, its row only gets younger: what the horizon let pass stays.
             rank=("heard_at",),
+            wins="latest",
         ),
+        Extreme("received_at", (e.DataplaneHeartbeat,), "_broker_at", "min", bookkeeping=True),
     ),
 )
 

@@ -181,8 +181,14 @@ FROM workspaces
 COMMENT ON VIEW jobtrail.workspaces IS 'The newest facts about each workspace.'
 ;
 CREATE OR REPLACE VIEW jobtrail.heartbeats AS
-SELECT dataplane_id, heard_at, dataplane_version
+SELECT dataplane_id, heard_at, dataplane_version, received_at
 FROM heartbeats
 ;
-COMMENT ON VIEW jobtrail.heartbeats IS 'Signs of life of dataplanes.'
+COMMENT ON VIEW jobtrail.heartbeats IS 'Signs of life of dataplanes: by their clock, and when the broker took them.'
+;
+CREATE OR REPLACE VIEW jobtrail.dataplanes AS
+SELECT dataplane_id, last_received_at, dataplane_version
+FROM dataplanes
+;
+COMMENT ON VIEW jobtrail.dataplanes IS 'Each dataplane once: when the broker took its last sign of life, and its version.'
 ;

@@ -17,9 +17,19 @@ COMMENT ON TABLE attempt_reservations IS 'Attempt numbers given out over HTTP, e
 CREATE TABLE idempotency_keys (
     idempotency_key text COLLATE "C" PRIMARY KEY,
     job_id bigint NOT NULL,
+    request_digest text COLLATE "C" NOT NULL,
     used_at timestamptz NOT NULL DEFAULT now()
 );
 COMMENT ON TABLE idempotency_keys IS 'Idempotency-Key headers of requests that made a job, and the job.';
+COMMENT ON COLUMN idempotency_keys.request_digest IS 'SHA-256 of what was asked for: one key is for one request.';
+
+-- A connection runs one job at a time. The row decides who of several callers makes it, while no read model shows it.
+CREATE TABLE connection_reservations (
+    connection_id text COLLATE "C" PRIMARY KEY,
+    job_id bigint NOT NULL,
+    reserved_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE connection_reservations IS 'The job that was last made over HTTP for a connection.';
 
 -- Retention: what is older is deleted, and never merged again; a rebuild ignores it too.
 CREATE TABLE horizons (
@@ -27,6 +37,8 @@ CREATE TABLE horizons (
     kept_from timestamptz NOT NULL
 );
 COMMENT ON TABLE horizons IS 'For what cleanup deletes: the instant from which it is kept.';
+-- No event is older than the year 2000. The row is there from the start: whoever merges heartbeats holds it.
+INSERT INTO horizons (name, kept_from) VALUES ('heartbeats', '2000-01-01Z');
 
 -- Each run of a schedule.
 CREATE TABLE schedule_runs (

@@ -39,7 +39,8 @@ VIEWS = {
     "job_events": "job_id attempt_number event_type occurred_at event_id body received_at",
     "anomalies": "job_id attempt_number kind detail",
     "workspaces": "workspace_id organization_id is_default name registered_at",
-    "heartbeats": "dataplane_id heard_at dataplane_version",
+    "heartbeats": "dataplane_id heard_at dataplane_version received_at",
+    "dataplanes": "dataplane_id last_received_at dataplane_version",
 }
 
 
