@@ -60,7 +60,8 @@ SELECT
     destination_image,
     destination_version,
     failure_summary,
-    (failure_summary -> 'partialSuccess')::boolean AS partial_success
+    (failure_summary -> 'partialSuccess')::boolean AS partial_success,
+    last_received_at
 FROM attempts
 ;
 COMMENT ON VIEW jobtrail.attempts IS 'One row for each attempt of a job; attempt_number counts from 0 within the job.'

@@ -23,7 +23,7 @@ VIEWS = {
     " total_partial_failures given_workspace_id",
     "attempts": "attempt_id job_id attempt_number status created_at started_at ended_at updated_at worker"
     " dataplane source_image source_version destination_image destination_version failure_summary"
-    " partial_success",
+    " partial_success last_received_at",
     "attempt_totals": "job_id attempt_number records_emitted bytes_emitted state_messages_emitted"
     " records_committed bytes_committed records_rejected estimated_records estimated_bytes",
     "stream_totals": "job_id attempt_number stream_namespace stream_name records_emitted bytes_emitted"
