@@ -7,6 +7,9 @@ pipe goes on without. A tap sees neither exit statuses nor what the destination 
 the source prints: the end of the input is a success, unless a TRACE ERROR or an INCOMPLETE stream came before
 it; then the job has failed. A reader that closes the pipe early is a failure of the destination. A signal
 cancels. What is committed stays unknown.
+
+With `--exit-status FILE` it also goes by the source's exit status, which a shell leaves there before the pipe
+closes. No status is no success: the source was killed together with the shell.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Final
 
@@ -76,6 +80,7 @@ def tap(
     publisher: Publisher | None = None,
     stdin: int = 0,
     stdout: int = 1,
+    exit_status_file: Path | None = None,
     line_limit: int = LINE_LIMIT,
     stop: Stop | None = None,
 ) -> TapResult:
@@ -84,11 +89,12 @@ def tap(
     With both `job_id` and `attempt_number` the job exists and is others' to decide about; else one is made.
     A line of more than `line_limit` bytes passes like any other, and is counted as malformed. `stdout` is
     closed (it then leads nowhere) before the end is published, so that the reader need not wait for Kafka.
+    `exit_status_file` has the source's exit status, as a decimal number, before the input ends.
     In the main thread SIGINT, SIGTERM and SIGHUP end it at once. Where no Kafka can be found, that is logged,
     and the bytes pass untracked. Raises UsageError for arguments that do not fit.
     """
     stop = stop or Stop()
-    watcher = _Watcher(line_limit)
+    watcher = _Watcher(line_limit, exit_status_file)
     with ExitStack() as stack:
         attempt: Attempt | None = None
         try:
@@ -133,8 +139,9 @@ def tap(
 class _Watcher:
     """Looks at what passes; never raises."""
 
-    def __init__(self, line_limit: int) -> None:
+    def __init__(self, line_limit: int, exit_status_file: Path | None) -> None:
         self.tally = Tally()
+        self._exit_status_file = exit_status_file
         self.report: Report | None = None
         self._lines = Lines(line_limit)
         self._reported_at = 0.0
@@ -175,17 +182,12 @@ class _Watcher:
         if report is None:
             if pipe.interrupted:
                 return "cancelled"
-            return "failed" if status or self._said_failure else "succeeded"
+            return "failed" if status or self._said_failure or self._bad_ending() else "succeeded"
         if self._broken is not None:  # what is known is not all, and must not be taken for a success
             report.attempt.fail(failures.platform(self._broken))
             return "failed"
-        if pipe.error is not None:
-            why = f"what reads the pipe takes no more: {pipe.error}"
-            report.fail(FailureOrigin.DESTINATION, failures.destination(why))
-        elif not report.failures and not pipe.interrupted:
-            for stream, at in report.incomplete.items():
-                why = f"the source gave up the stream {stream.name}, and did not say why"
-                report.fail(FailureOrigin.SOURCE, failures.source(why), at)
+        if not pipe.interrupted:
+            self._judge(report, pipe)
         reasons = report.reasons()
         if pipe.interrupted:
             report.end(IncompleteRunCause.CANCELED)
@@ -199,6 +201,32 @@ class _Watcher:
             report.end(None)
             report.attempt.succeed()
         return report.attempt.outcome or "failed"
+
+    def _judge(self, report: Report, pipe: _Pipe) -> None:
+        """Adds what the end of the pipe says to the failures that were told."""
+        if pipe.error is not None:
+            why = f"what reads the pipe takes no more: {pipe.error}"
+            report.fail(FailureOrigin.DESTINATION, failures.destination(why))
+        elif report.failures:
+            return
+        elif ending := self._bad_ending():
+            report.fail(FailureOrigin.SOURCE, failures.source(ending))
+        else:
+            for stream, at in report.incomplete.items():
+                why = f"the source gave up the stream {stream.name}, and did not say why"
+                report.fail(FailureOrigin.SOURCE, failures.source(why), at)
+
+    def _bad_ending(self) -> str | None:
+        """How the source ended, unless well or nobody looks."""
+        if self._exit_status_file is None:
+            return None
+        try:
+            status = self._exit_status_file.read_text("utf-8", "replace").strip()
+        except OSError as error:
+            return f"the source left no exit status, so it was killed ({error})"
+        if status == "0":
+            return None
+        return f"the source ended with exit status {status if status.isdecimal() else 'unknown'}"
 
 
 class _Interrupted(BaseException):  # a signal, not an error

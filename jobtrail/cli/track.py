@@ -3,25 +3,46 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 
 from jobtrail.cli.parsing import Parser, attempt_number, job_id
 
 
 def configure(parser: Parser, name: str) -> None:
     """Declares the options."""
-    parser.add_argument("--connection", metavar="ID", required=True, help="the connection that is synced")
+    parser.add_argument(
+        "--connection", metavar="ID", required=name == "run", help="the connection that is synced"
+    )
     parser.add_argument("--workspace", metavar="ID", help="the workspace that the job belongs to")
     parser.add_argument("--job", type=job_id, metavar="ID", help="the job's id (default: a new one)")
     parser.add_argument(
         "--attempt", type=attempt_number, metavar="N", help="with --job: attempt N of a job that exists"
     )
     if name == "tap":
+        from jobtrail.events import ConfigType
+
         parser.description = (
             "Stands in a shell pipe behind a connector that speaks the Airbyte protocol: passes every byte "
             "on unchanged and reports records, states, statuses and errors."
         )
+        parser.add_argument(
+            "--config-type",
+            choices=[*ConfigType],
+            default=ConfigType.SYNC,
+            metavar="TYPE",
+            help=f"what kind of job it is: {', '.join(ConfigType)} (default sync)",
+        )
+        parser.add_argument(
+            "--config-id", metavar="ID", help="what the job is about, where there is no connection"
+        )
+        parser.add_argument(
+            "--exit-status",
+            type=Path,
+            metavar="FILE",
+            help="holds the connector's exit status when the input ends; without one it counts as killed",
+        )
         parser.example("source-x read --config c.json --catalog k.json | jobtrail tap --connection 7c1f… | …")
-        parser.set_defaults(run=_tap)
+        parser.set_defaults(run=_tap, parser=parser)
         return
     parser.description = (
         "Runs connectors that speak the Airbyte protocol, the destination behind the source, and reports the "
@@ -80,10 +101,16 @@ def _tap(options: Namespace) -> int:
     from jobtrail.producers.tap import tap
     from jobtrail.settings import Settings
 
+    exists = options.job is not None and options.attempt is not None
+    if not (exists or options.connection or options.config_id):
+        options.parser.error("--connection or --config-id is needed, or the --job and --attempt that exist")
     return tap(
         connection_id=options.connection,
+        config_type=options.config_type,
+        config_id=options.config_id,
         workspace_id=options.workspace,
         job_id=options.job,
         attempt_number=options.attempt,
+        exit_status_file=options.exit_status,
         settings=Settings.from_env(),
     ).exit_status

@@ -182,6 +182,36 @@ def test_a_source_that_says_it_failed_has_failed(settings: Settings, line: bytes
     assert of_type(published(settings), events.StreamStatus)[-1].run_state == "INCOMPLETE"
 
 
+@pytest.mark.parametrize(
+    ("left", "said", "why"),
+    [
+        ("0\n", b"", None),
+        ("137\n", b"", "the source ended with exit status 137"),
+        ("", b"", "the source ended with exit status unknown"),
+        (None, b"", "the source left no exit status, so it was killed"),
+        (
+            "1\n",
+            b'{"type":"TRACE","trace":{"type":"ERROR","error":{"message":"no such table"}}}\n',
+            "no such table",
+        ),
+    ],
+)
+def test_the_exit_status_of_the_source_decides_where_it_is_known(
+    settings: Settings, tmp_path: Path, left: str | None, said: bytes, why: str | None
+) -> None:
+    """An input that ends is no success when the source was killed; what the source itself says goes first."""
+    status = tmp_path / "exit-status"
+    if left is not None:
+        status.write_text(left)
+    with Publisher(settings) as publisher:
+        _, result = passed([RECORD, said], publisher=publisher, exit_status_file=status)
+    assert (result.outcome, result.exit_status) == ("failed" if why else "succeeded", 0)
+    failures = of_type(published(settings), events.Failure)
+    assert len(failures) == (why is not None)
+    assert all(failure.failure_origin == "source" for failure in failures)
+    assert why is None or why in str(failures[0].internal_message or failures[0].external_message)
+
+
 def test_tracking_that_breaks_harms_nobody(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
