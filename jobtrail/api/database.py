@@ -32,14 +32,29 @@ def reading(settings: Settings) -> Iterator[Database]:
     Raises EmbeddedError where no Postgres is set or runs, ServerAwayError where it does not answer, and
     JobtrailError where no migration ever ran.
     """
-    url = database_address(settings)
-    with translated(url):
-        connection = psycopg.connect(
-            url, connect_timeout=CONNECT_TIMEOUT, application_name="jobtrail", row_factory=dict_row
-        )
+    with _connected(settings) as connection:
         configure(connection)
-        with connection:
-            yield connection
+        yield connection
+
+
+@contextmanager
+def scratch(settings: Settings) -> Iterator[Database]:
+    """A connection for temporary tables, in autocommit mode; they are gone with it. Raises as `reading` does."""
+    with _connected(settings) as connection:
+        connection.autocommit = True
+        yield connection
+
+
+@contextmanager
+def _connected(settings: Settings) -> Iterator[Database]:
+    url = database_address(settings)
+    with (
+        translated(url),
+        psycopg.connect(
+            url, connect_timeout=CONNECT_TIMEOUT, application_name="jobtrail", row_factory=dict_row
+        ) as connection,
+    ):
+        yield connection
 
 
 @contextmanager

@@ -48,8 +48,8 @@ MAX_ROWS: Final = 10 * MAX_PAGE
 class JobNotFoundError(NotFoundError):
     """There is no such job: carries its id."""
 
-    def __init__(self, job_id: int) -> None:
-        super().__init__(f"there is no job {job_id}")
+    def __init__(self, job_id: int, message: str | None = None) -> None:
+        super().__init__(message or f"there is no job {job_id}")
         self.job_id = job_id
 
 
