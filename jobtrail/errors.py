@@ -2,10 +2,12 @@
 
 JobtrailError                  exit status 1
 ├── UsageError                 2  a command, argument or call is wrong
-│   └── SettingError           2  a JOBTRAIL_* variable is wrong; names it
+│   ├── SettingError           2  a JOBTRAIL_* variable is wrong; names it
+│   └── FieldError             2  a field of a request does not fit; names it (HTTP 422)
 ├── ServerAwayError            3  Kafka, Postgres or the HTTP server does not answer
 │   └── EmbeddedError          3  an embedded server cannot be fetched or started, or none runs
 ├── NotFoundError              1  a job, attempt or topic does not exist
+├── ConflictError              1  it cannot be done as things are now (HTTP 409)
 ├── PublishError               1  events could not be made durable in time
 ├── LogError                   1  the event log is not what the checkpoints say (gap, new topic, compacted)
 └── BadMessageError            1  a message cannot become an event; carries a reason code
@@ -37,6 +39,15 @@ class SettingError(UsageError):
         self.variable = variable
 
 
+class FieldError(UsageError):
+    """A field of a request does not fit what is known: carries its name."""
+
+    def __init__(self, field: str, found: str) -> None:
+        super().__init__(f"{field}: {found}")
+        self.field = field
+        self.found = found
+
+
 class ServerAwayError(JobtrailError):
     """A server does not answer: carries what it is, its address and the setting that names it."""
 
@@ -57,6 +68,14 @@ class EmbeddedError(JobtrailError):
 
 class NotFoundError(JobtrailError):
     """What was asked for does not exist."""
+
+
+class ConflictError(JobtrailError):
+    """It cannot be done as things are now; says which job is in the way."""
+
+    def __init__(self, message: str, job_id: int | None = None) -> None:
+        super().__init__(message)
+        self.job_id = job_id
 
 
 class PublishError(JobtrailError):

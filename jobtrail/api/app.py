@@ -16,9 +16,16 @@ from jobtrail.api.access import BodyLimit, Tokens
 from jobtrail.api.context import Context, NotYetReadableError
 from jobtrail.api.models import FieldProblem, Health, InvalidInput, Readiness
 from jobtrail.api.readiness import Readings
-from jobtrail.api.reads import JobNotFoundError
 from jobtrail.api.routers import CONFIG_ROUTERS
-from jobtrail.errors import JobtrailError, PublishError, ServerAwayError
+from jobtrail.errors import (
+    ConflictError,
+    FieldError,
+    JobtrailError,
+    NotFoundError,
+    PublishError,
+    ServerAwayError,
+)
+from jobtrail.retry import RetryLimits
 from jobtrail.settings import Settings
 
 PREFIXES: Final = ("/api/v1", "/v1")
@@ -49,7 +56,7 @@ def ready(request: Request) -> JSONResponse:
 def create_app(settings: Settings, tokens: Sequence[str] = ()) -> FastAPI:
     """The application over the Postgres of `settings`, or the one that runs under its home.
 
-    Raises EmbeddedError where there is neither. Postgres need not answer yet: requests get 503 until it does.
+    Raises EmbeddedError where there is neither, SettingError for a SYNC_JOB_RETRIES_* that does not fit. Postgres need not answer yet: requests get 503 until it does.
     """
     shared = Context(settings)
 
@@ -68,6 +75,7 @@ def create_app(settings: Settings, tokens: Sequence[str] = ()) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.context = shared
+    app.state.retry_limits = RetryLimits.from_env()
     app.state.readings = Readings(settings, shared.reading)
     for prefix in PREFIXES:
         for router in CONFIG_ROUTERS:
@@ -75,7 +83,9 @@ def create_app(settings: Settings, tokens: Sequence[str] = ()) -> FastAPI:
     app.include_router(probes)
     app.add_middleware(BodyLimit)
     app.add_middleware(Tokens, tokens=tokens)
-    app.add_exception_handler(JobNotFoundError, _not_found)
+    app.add_exception_handler(NotFoundError, _not_found)
+    app.add_exception_handler(ConflictError, _conflict)
+    app.add_exception_handler(FieldError, _misfit)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(NotYetReadableError, _accepted)
     app.add_exception_handler(JobtrailError, _unanswered)
@@ -95,6 +105,10 @@ def _version() -> str:
 
 async def _not_found(_: Request, error: Exception) -> JSONResponse:
     return JSONResponse({"message": str(error), "id": getattr(error, "job_id", None)}, 404)
+
+
+async def _conflict(_: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"message": str(error), "id": getattr(error, "job_id", None)}, 409)
 
 
 async def _accepted(_: Request, error: Exception) -> JSONResponse:
@@ -124,6 +138,16 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     for found in error.errors():
         field = "" if found["type"] == "json_invalid" else ".".join(map(str, found["loc"][1:]))
         problems.append(FieldProblem(property_path=field or "body", message=found["msg"]))
+    return _invalid_input(problems)
+
+
+async def _misfit(_: Request, error: Exception) -> JSONResponse:
+    """A field that fits its type, and not what is known."""
+    assert isinstance(error, FieldError)  # noqa: S101  # registered for it
+    return _invalid_input([FieldProblem(property_path=error.field, message=error.found)])
+
+
+def _invalid_input(problems: list[FieldProblem]) -> JSONResponse:
     said = "; ".join(f"{problem.property_path}: {problem.message}" for problem in problems)
     body = InvalidInput(message=said, validation_errors=problems)
     return JSONResponse(body.model_dump(by_alias=True), 422)

@@ -13,20 +13,15 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
 from jobtrail.events import Name
 
-#: Most jobs in one answer of jobs/list, and its size where the caller names none.
-MAX_PAGE: Final = 1000
-DEFAULT_PAGE: Final = 200
 INT64_MAX: Final = 2**63 - 1
 
 
@@ -69,6 +64,10 @@ class JobStatus(StrEnum):
     FAILED = "failed"
     SUCCEEDED = "succeeded"
     CANCELLED = "cancelled"
+
+
+#: Those of a job to which nothing more is to come.
+ENDED: Final = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
 
 
 class AttemptStatus(StrEnum):
@@ -170,6 +169,27 @@ class AttemptFailureSummary(Model):
     )
 
 
+class JobFailureReason(Model):
+    """Why a job is failed, incomplete or cancelled, in short: of its last failed attempt, cut to 120 characters."""
+
+    attempt_number: int
+    timestamp: int = Field(description="Milliseconds since 1970 UTC.", json_schema_extra={"format": "int64"})
+    failure_origin: str | None = None
+    failure_type: str | None = None
+    external_message: str | None = None
+    retryable: bool | None = None
+
+
+#: Names of contradictions; GET /v1/anomalies tells them in full.
+Anomalies = Annotated[
+    list[str] | None,
+    Field(
+        description="What contradicts itself, or lacks its evidence; absent: nothing. GET /v1/anomalies tells more.",
+        examples=[["success_without_evidence"]],
+    ),
+]
+
+
 class AttemptRead(Model):
     """One attempt of a job."""
 
@@ -185,6 +205,7 @@ class AttemptRead(Model):
     total_stats: AttemptStats | None = None
     stream_stats: list[AttemptStreamStats] = Field(default_factory=list)
     failure_summary: AttemptFailureSummary | None = None
+    anomalies: Anomalies = None
 
 
 class ResetConfig(Model):
@@ -217,6 +238,8 @@ class JobRead(Model):
     refresh_config: RefreshConfig | None = None
     aggregated_stats: JobAggregatedStats | None = None
     stream_aggregated_stats: list[StreamAggregatedStats] | None = None
+    failure_reason: JobFailureReason | None = None
+    anomalies: Anomalies = None
 
 
 class LogRead(Model):
@@ -246,71 +269,17 @@ class JobInfoLightRead(Model):
     job: JobRead
 
 
-class JobWithAttemptsRead(Model):
-    """A job with its attempts, without logs."""
-
-    job: JobRead
-    attempts: list[AttemptRead]
-
-
-class JobReadList(Model):
-    """A page of jobs, and how many match in all."""
-
-    jobs: list[JobWithAttemptsRead]
-    total_job_count: int = Field(json_schema_extra={"format": "int64"})
-
-
 class JobIdRequestBody(Model):
     """Names a job."""
 
     id: int = Field(ge=0, le=INT64_MAX, examples=[42], json_schema_extra={"format": "int64"})
 
 
-class Pagination(Model):
-    """Which part of a list."""
-
-    page_size: int = Field(DEFAULT_PAGE, ge=1, le=MAX_PAGE)
-    row_offset: int = Field(0, ge=0, le=INT64_MAX)
-
-
-class JobListRequestBody(Model):
-    """Which jobs, in which order. Filters are combined; an instant needs its offset from UTC."""
-
-    #: The one list that may not be empty: Airbyte too answers "Must include at least one configType".
-    config_types: list[FilterText] = Field(
-        min_length=1, max_length=100, examples=[["sync", "reset_connection"]]
-    )
-    config_id: FilterText | None = Field(None, description="The connection, for jobs that have one.")
-    including_job_id: int | None = Field(
-        None,
-        ge=0,
-        le=INT64_MAX,
-        description="From the first page to the one that has this job; rowOffset is then not used. "
-        "No jobs where it does not match the other filters.",
-    )
-    pagination: Pagination = Field(default_factory=Pagination)
-    statuses: list[JobStatus] | None = Field(
-        None, description="All, where the list is empty: generated clients send one for what is not set."
-    )
-    created_at_start: AwareDatetime | None = None
-    created_at_end: AwareDatetime | None = None
-    updated_at_start: AwareDatetime | None = None
-    updated_at_end: AwareDatetime | None = None
-    order_by_field: Literal["createdAt", "updatedAt"] = "createdAt"
-    order_by_method: Literal["ASC", "DESC"] = "DESC"
-
-    @model_validator(mode="before")
-    @classmethod
-    def _nulls_are_absent(cls, value: Any) -> Any:
-        """Generated clients send null for what is not set."""
-        return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
-
-
 class Problem(Model):
     """Why a request was not answered."""
 
     message: str
-    id: int | None = Field(None, description="The job that does not exist.")
+    id: int | None = Field(None, description="The job that it is about.")
 
 
 class FieldProblem(Model):

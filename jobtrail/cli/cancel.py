@@ -7,14 +7,14 @@ import time
 from argparse import Namespace
 
 from jobtrail.api import reads
+from jobtrail.api.cancellation import cancellation
 from jobtrail.api.database import reading
-from jobtrail.api.models import AttemptStatus, JobStatus
+from jobtrail.api.models import ENDED, JobStatus
 from jobtrail.api.reads import Database
 from jobtrail.cli.jobs import dump
-from jobtrail.cli.terminal import as_json, clock, line
-from jobtrail.cli.watch import ENDED
+from jobtrail.cli.terminal import as_json, line
 from jobtrail.errors import JobtrailError
-from jobtrail.events import Cancelled, CancelRequested
+from jobtrail.events import CancelRequested
 from jobtrail.producers.publisher import Publisher
 from jobtrail.producers.safe_text import safe_name
 from jobtrail.settings import Settings
@@ -25,22 +25,12 @@ def cancel(settings: Settings, options: Namespace) -> int:
     who = safe_name(options.by or _account())
     with reading(settings) as database:
         with database.transaction():
-            row = reads.job_row(database, options.id)
-            attempts = reads.attempts_of(database, [options.id])[options.id]
-        if row["status"] in ENDED:
-            raise JobtrailError(
-                f"job {options.id} is already over: {row['status']} since {clock(row['ended_at'])}; "
-                "nothing was done"
-            )
-        running = [attempt for attempt in attempts if attempt.status == AttemptStatus.RUNNING]
+            event = cancellation(database, options.id, who)
+        asked = isinstance(event, CancelRequested)
         with Publisher(settings) as publisher:
-            if running:
-                publisher.deliver(CancelRequested(job_id=options.id, requested_by=who))
-            else:
-                publisher.deliver(Cancelled(job_id=options.id, cancelled_by=who))
-        if running and not options.json:
-            number = running[-1].attempt_number
-            line(f"asked whoever runs attempt {number} of job {options.id} to cancel; waiting for an answer")
+            publisher.deliver(event)
+        if asked and not options.json:
+            line(f"asked whoever runs job {options.id} to cancel it; waiting for an answer")
         status = _await_end(database, options.id, options.wait)
         if options.json:
             with database.transaction():
@@ -51,7 +41,7 @@ def cancel(settings: Settings, options: Namespace) -> int:
         return 0
     if status in ENDED:
         raise JobtrailError(f"job {options.id} {status} before it could be cancelled")
-    if running:
+    if asked:
         raise JobtrailError(
             f"nobody confirmed within {options.wait:g} s that job {options.id} is cancelled; "
             "the request stands. "

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from jobtrail.api import reads
 from jobtrail.api.database import reading
-from jobtrail.api.models import AttemptStreamStats, JobRead, JobStatus
+from jobtrail.api.models import ENDED, AttemptStreamStats, JobRead, JobStatus
 from jobtrail.api.reads import Database
 from jobtrail.cli.jobs import duration, main_failure, short
 from jobtrail.cli.terminal import amount, console, rich_table, size, span, style_of, visible
@@ -20,7 +20,6 @@ from jobtrail.settings import Settings
 LOOK: Final = 0.5
 #: Seconds that a job which began just now may need to be seen.
 APPEARS_WITHIN: Final = 2.0
-ENDED: Final = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
 COLUMNS: Final = ("stream", "emitted", "committed", "of about", "bytes")
 
 

@@ -1,0 +1,62 @@
+"""Scope resolution: which workspace a job belongs to.
+
+A job is asked for within a scope: a workspace, or an organization, which stands for its default workspace.
+Both come from WorkspaceRegistered events; a workspace that nobody registered can be a scope too.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from jobtrail.api.reads import Database
+from jobtrail.errors import FieldError, NotFoundError
+from jobtrail.events import JobCreated, ScopeType
+from jobtrail.projections.generation import named_statements
+
+SQL: Final = named_statements("scopes.sql", "api")
+
+
+def in_workspace(database: Database, wanted: JobCreated) -> JobCreated:
+    """`wanted` with the workspace of its scope; as it is where it has no scope.
+
+    Raises FieldError for a scope that is half given, unknown or contradictory, and NotFoundError for an
+    organization of which no workspace is registered.
+    """
+    scope_type, scope_id, given = wanted.scope_type, wanted.scope_id, wanted.workspace_id
+    if scope_type is None and scope_id is None:
+        return wanted
+    if not scope_type:
+        raise FieldError("scopeType", f"scopeId {scope_id!r} needs it: workspace or organization")
+    if scope_type not in ScopeType:
+        raise FieldError("scopeType", f"{scope_type!r} is neither workspace nor organization")
+    if not scope_id:
+        raise FieldError("scopeId", f"which {scope_type} is meant is not said")
+    if scope_type == ScopeType.ORGANIZATION:
+        return wanted.model_copy(update={"workspace_id": _of_organization(database, scope_id, given)})
+    if given is not None and given != scope_id:
+        raise FieldError("workspaceId", f"{given!r} is not the workspace {scope_id!r} of scopeId")
+    return wanted.model_copy(update={"workspace_id": scope_id})
+
+
+def _of_organization(database: Database, organization_id: str, given: str | None) -> str:
+    """The organization's default workspace, or the one that is given where it is the organization's."""
+    rows = database.execute(SQL["workspaces_of"], {"organization_id": organization_id}).fetchall()
+    if not rows:
+        raise NotFoundError(
+            f"scopeId: no workspace of organization {organization_id!r} is registered; "
+            "workspaces/register does that"
+        )
+    if given is not None:
+        if given not in {row["workspace_id"] for row in rows}:
+            raise FieldError(
+                "workspaceId", f"{given!r} is not registered for organization {organization_id!r}"
+            )
+        return given
+    defaults = [row["workspace_id"] for row in rows if row["is_default"]]
+    if len(defaults) != 1:
+        found = f"the default workspaces {', '.join(defaults)}" if defaults else "no default workspace"
+        raise FieldError(
+            "scopeId", f"organization {organization_id!r} has {found}; it needs one, or name a workspaceId"
+        )
+    workspace_id: str = defaults[0]
+    return workspace_id
