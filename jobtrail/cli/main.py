@@ -19,7 +19,7 @@ from jobtrail.errors import JobtrailError, UsageError
 #: Command → (module, what it does), in the order in which help shows them.
 COMMANDS: Final = {
     "demo": ("demo", "see it work: real syncs, tracked live"),
-    "up": ("up", "run everything: servers, projector, HTTP"),
+    "up": ("up", "run everything: servers, projector, watchdog, HTTP"),
     "down": ("up", "stop what runs under JOBTRAIL_HOME"),
     "doctor": ("doctor", "check what is configured and what answers"),
     "run": ("track", "run connectors and report the job"),
@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "anomalies": ("anomalies", "list what contradicts itself"),
     "migrate": ("roles", "bring the database to the newest schema"),
     "projector": ("roles", "fold the event log into the read models"),
+    "watchdog": ("roles", "fail attempts that fell silent"),
     "api": ("roles", "answer over HTTP"),
 }
 #: Modules that come with an extra.

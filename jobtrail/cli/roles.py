@@ -1,9 +1,12 @@
-"""`jobtrail migrate`, `projector` and `api`: the roles apart. They start no servers."""
+"""`jobtrail migrate`, `projector`, `watchdog` and `api`: the roles apart. They start no servers."""
 
 from __future__ import annotations
 
 import sys
+import threading
 from argparse import Namespace
+from collections.abc import Callable
+from functools import partial
 
 from jobtrail.cli.interrupts import leave_in_order
 from jobtrail.cli.parsing import Parser
@@ -14,6 +17,7 @@ from jobtrail.settings import Settings
 DESCRIPTIONS = {
     "migrate": "Applies the migrations that the database lacks; safe to repeat.",
     "projector": "Folds the event log into the read models until Ctrl-C; any number may share the work.",
+    "watchdog": "Fails attempts that fell silent, by events, until Ctrl-C; any number may watch.",
     "api": "Answers over HTTP on JOBTRAIL_API_HOST:JOBTRAIL_API_PORT until Ctrl-C.",
 }
 
@@ -29,7 +33,9 @@ def configure(parser: Parser, name: str) -> None:
     if name == "api":
         insecure_option(parser)
     parser.example(f"JOBTRAIL_DATABASE_URL=postgresql://jobtrail@db/jobtrail jobtrail {name}")
-    parser.set_defaults(run={"migrate": _migrate, "projector": _projector, "api": _api}[name])
+    parser.set_defaults(
+        run={"migrate": _migrate, "projector": _projector, "watchdog": _watchdog, "api": _api}[name]
+    )
 
 
 def _settings(*, kafka: bool) -> Settings:
@@ -59,23 +65,36 @@ def _migrate(options: Namespace) -> int:
 
 
 def _projector(_options: Namespace) -> int:
+    from jobtrail.consumers.projector import run_projector
+
+    return _alone("projector", run_projector, "folding {topic} at {kafka}; Ctrl-C ends")
+
+
+def _watchdog(_options: Namespace) -> int:
+    from jobtrail.consumers.watchdog import run_watchdog
+
+    return _alone("watchdog", run_watchdog, "watching {topic} at {kafka}; Ctrl-C ends")
+
+
+def _alone(name: str, role: Callable[[Settings, threading.Event], None], said: str) -> int:
+    """Runs a role until Ctrl-C, or until what ends it is raised."""
     settings = _settings(kafka=True)
-    from jobtrail.cli.service import ProjectorThread, prepare
+    from jobtrail.cli.service import RoleThread, prepare
 
     leave_in_order()
     try:
         prepare(settings)
-        projector = ProjectorThread(settings)
-        projector.start()
+        thread = RoleThread(name, partial(role, settings))
+        thread.start()
         try:
-            line(f"folding {settings.events_topic} at {settings.kafka_bootstrap_servers}; Ctrl-C ends")
+            line(said.format(topic=settings.events_topic, kafka=settings.kafka_bootstrap_servers))
             sys.stdout.flush()
-            while projector.is_alive():
-                projector.join(0.5)
-            projector.check()
+            while thread.is_alive():
+                thread.join(0.5)
+            thread.check()
         finally:
-            projector.stop.set()
-            projector.join(30)
+            thread.stop.set()
+            thread.join(30)
     except KeyboardInterrupt:
         pass
     return 0

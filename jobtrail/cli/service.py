@@ -1,12 +1,14 @@
-"""The whole service in one process: embedded servers where none are set, migrations, projector, HTTP."""
+"""The whole service in one process: embedded servers where none are set, migrations, every role, HTTP."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 import psycopg
@@ -18,6 +20,7 @@ from jobtrail.cli.claim import claim
 from jobtrail.consumers.projector import run_projector
 from jobtrail.consumers.topics import TopicAdmin
 from jobtrail.consumers.waiting import Away, database_away, until_it_answers
+from jobtrail.consumers.watchdog import run_watchdog
 from jobtrail.embedded.progress import say
 from jobtrail.projections.migrate import migrate
 from jobtrail.settings import Settings
@@ -34,11 +37,12 @@ class Service:
     settings: Settings
     url: str
     _servers: embedded.EmbeddedServers | None
-    _projector: ProjectorThread
+    _roles: Sequence[RoleThread]
 
     def check(self) -> None:
         """Raises what ended a part of it, if one has ended."""
-        self._projector.check()
+        for role in self._roles:
+            role.check()
         if self._servers is not None:
             self._servers.check()
 
@@ -49,19 +53,20 @@ class Service:
             time.sleep(LOOK)
 
 
-class ProjectorThread(threading.Thread):
-    """The projector beside everything else; what ends it is raised by `check`."""
+class RoleThread(threading.Thread):
+    """A role beside everything else; what ends it is raised by `check`."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(name="jobtrail-projector", daemon=True)
+    def __init__(self, name: str, role: Callable[[threading.Event], None]) -> None:
+        """`role` works until the event is set."""
+        super().__init__(name=f"jobtrail-{name}", daemon=True)
         self.stop = threading.Event()
-        self._settings = settings
+        self._role = role
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        """Folds until `stop` is set."""
+        """Works until `stop` is set."""
         try:
-            run_projector(self._settings, self.stop)
+            self._role(self.stop)
         except BaseException as error:  # noqa: BLE001  # raised again where it is seen
             self._error = error
 
@@ -99,13 +104,18 @@ def service(
             )
             settings = with_addresses(settings, servers)
         prepare(settings)
-        projector = ProjectorThread(settings)
-        projector.start()
-        stack.callback(projector.join, 30)
-        stack.callback(projector.stop.set)
+        roles = (
+            RoleThread("projector", partial(run_projector, settings)),
+            # Whoever this thread works for says that servers are away.
+            RoleThread("watchdog", partial(run_watchdog, settings, level=logging.DEBUG)),
+        )
+        for role in roles:
+            role.start()
+            stack.callback(role.join, 30)
+            stack.callback(role.stop.set)
         stack.enter_context(serving(settings, taken, tokens))
         mine.say(url(taken))
-        yield Service(settings, url(taken), servers, projector)
+        yield Service(settings, url(taken), servers, roles)
 
 
 def with_addresses(settings: Settings, servers: embedded.EmbeddedServers) -> Settings:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import httpx
 import pytest
 
 from jobtrail.api.serve import bind, serving, url
-from jobtrail.cli.service import ProjectorThread
+from jobtrail.cli.service import RoleThread
+from jobtrail.consumers.projector import run_projector
 from jobtrail.settings import Settings
 
 #: Seconds that a write waits until it can be read: a projector that has just begun needs some.
@@ -20,7 +22,7 @@ PATIENCE = 60.0
 def running(settings: Settings, tokens: Sequence[str] = ()) -> Iterator[str]:
     """The address of a service that folds what it publishes."""
     taken = bind(settings.model_copy(update={"api_port": 0}))
-    projector = ProjectorThread(settings)
+    projector = RoleThread("projector", partial(run_projector, settings))
     projector.start()
     try:
         with serving(settings, taken, tokens):
