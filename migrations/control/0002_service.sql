@@ -8,10 +8,25 @@ COMMENT ON SEQUENCE job_ids IS 'Ids of jobs made over HTTP: below 2^43.';
 CREATE TABLE attempt_reservations (
     job_id bigint NOT NULL,
     attempt_number smallint NOT NULL CHECK (attempt_number BETWEEN 0 AND 1023),
-    reserved_at timestamptz NOT NULL DEFAULT now(),
+    reserved_at timestamptz NOT NULL,
+    held_until timestamptz NOT NULL,
+    idempotency_key text COLLATE "C",
     PRIMARY KEY (job_id, attempt_number)
 );
 COMMENT ON TABLE attempt_reservations IS 'Attempt numbers given out over HTTP, each once.';
+COMMENT ON COLUMN attempt_reservations.reserved_at IS 'When the attempt started: its AttemptStarted bears it.';
+COMMENT ON COLUMN attempt_reservations.held_until IS
+    'Until when nobody else may have the number; infinity: its caller knows that it has it.';
+COMMENT ON COLUMN attempt_reservations.idempotency_key IS 'The Idempotency-Key header of the request that has it.';
+
+-- What was said over HTTP: who repeats it publishes the same events, with the instant of the first time.
+CREATE TABLE http_decisions (
+    decision_id uuid PRIMARY KEY,
+    decided_at timestamptz NOT NULL,
+    request_digest text COLLATE "C"
+);
+COMMENT ON TABLE http_decisions IS 'Ends of attempts and jobs, and requests with an Idempotency-Key, since when.';
+COMMENT ON COLUMN http_decisions.request_digest IS 'SHA-256 of what was asked for: one key is for one request.';
 
 -- Requests that a caller may repeat: the same key is answered with the same job.
 CREATE TABLE idempotency_keys (
