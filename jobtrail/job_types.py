@@ -42,6 +42,11 @@ def job_type_of(config_type: str | None) -> JobType:
     return _OF.get(config_type, JobType.DEFAULT) if config_type else JobType.DEFAULT  # type: ignore[call-overload]
 
 
+def config_types_of(job_type: JobType) -> list[str]:
+    """The config types of a job type."""
+    return [config_type.value for config_type, found in _OF.items() if found == job_type]
+
+
 def status_check_interval(settings: Settings, job_type: JobType | None) -> float:
     """Seconds of silence after which an attempt says that it is alive; None, not known: the shortest."""
     types = JobType if job_type is None else (job_type,)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
-from jobtrail.api import reads
+from jobtrail.api import lists, reads
 from jobtrail.api.context import context
+from jobtrail.api.list_models import (
+    ConnectionIdRequestBody,
+    JobListForWorkspacesRequestBody,
+    JobListRequestBody,
+    JobOptionalRead,
+    JobReadList,
+)
 from jobtrail.api.models import (
     InvalidInput,
     JobIdRequestBody,
     JobInfoLightRead,
     JobInfoRead,
-    JobListRequestBody,
-    JobReadList,
     Problem,
 )
 
@@ -48,4 +53,18 @@ def get_job_light(body: JobIdRequestBody, request: Request) -> JobInfoLightRead:
 def list_jobs(body: JobListRequestBody, request: Request) -> JobReadList:
     """Jobs with their attempts, newest first unless asked otherwise, and how many match in all."""
     with context(request).reading() as connection:
-        return reads.job_list(connection, body)
+        return lists.job_list(connection, body)
+
+
+@router.post("/list_for_workspaces", response_model_exclude_none=True)
+def list_jobs_for_workspaces(body: JobListForWorkspacesRequestBody, request: Request) -> JobReadList:
+    """The same for the jobs of some workspaces."""
+    with context(request).reading() as connection:
+        return lists.job_list(connection, body)
+
+
+@router.post("/get_last_replication_job", response_model_exclude_none=True)
+def get_last_replication_job(body: ConnectionIdRequestBody, request: Request) -> JobOptionalRead:
+    """The connection's newest sync, reset, refresh or clear that was not cancelled; none: no job."""
+    with context(request).reading() as connection:
+        return lists.last_replication_job(connection, body.connection_id)

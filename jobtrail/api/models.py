@@ -170,7 +170,7 @@ class AttemptFailureSummary(Model):
 
 
 class JobFailureReason(Model):
-    """Why a job is failed, incomplete or cancelled, in short: of its last failed attempt, cut to 120 characters."""
+    """Why a job is failed, incomplete or cancelled: of its last failed attempt, its text cut short."""
 
     attempt_number: int
     timestamp: int = Field(description="Milliseconds since 1970 UTC.", json_schema_extra={"format": "int64"})
@@ -184,7 +184,7 @@ class JobFailureReason(Model):
 Anomalies = Annotated[
     list[str] | None,
     Field(
-        description="What contradicts itself, or lacks its evidence; absent: nothing. GET /v1/anomalies tells more.",
+        description="What contradicts itself or lacks its evidence; GET /v1/anomalies tells more.",
         examples=[["success_without_evidence"]],
     ),
 ]

@@ -24,23 +24,63 @@ WHERE job_id = %(including_job_id)s
 job_id, coalesce(status, 'pending') AS status, coalesce(config_type, 'sync') AS config_type,
 coalesce(config_id, '') AS config_id, connection_id, workspace_id, created_at, started_at, ended_at, updated_at,
 cancel_requested_at, cancel_requested_by, cancelled_by,
-streams, streams_to_reset, streams_to_refresh
+streams, streams_to_reset, streams_to_refresh, failure_reason,
+(SELECT array_agg(DISTINCT n.kind ORDER BY n.kind) FROM jobtrail.anomalies n WHERE n.job_id = jobs.job_id) AS anomalies
 ;
--- filters: Part of jobs_page, jobs_count and job_place: what is null does not filter.
-(%(config_types)s::text[] IS NULL OR coalesce(config_type, 'sync') = ANY (%(config_types)s::text[]))
-AND (%(config_id)s::text IS NULL OR config_id = %(config_id)s::text)
-AND (%(connection_id)s::text IS NULL OR connection_id = %(connection_id)s::text)
-AND (%(statuses)s::text[] IS NULL OR coalesce(status, 'pending') = ANY (%(statuses)s::text[]))
-AND (%(created_from)s::timestamptz IS NULL OR created_at >= %(created_from)s::timestamptz)
-AND (%(created_to)s::timestamptz IS NULL OR created_at <= %(created_to)s::timestamptz)
-AND (%(updated_from)s::timestamptz IS NULL OR updated_at >= %(updated_from)s::timestamptz)
-AND (%(updated_to)s::timestamptz IS NULL OR updated_at <= %(updated_to)s::timestamptz)
+-- config_types: Filter. In these filters the columns stand as in the indexes of the jobs; one that is not given is
+-- left out, so that Postgres plans for those that are.
+coalesce(config_type, 'sync') = ANY (%(config_types)s::text[])
+;
+-- config_id: Filter.
+config_id = %(config_id)s
+;
+-- connection_id: Filter.
+connection_id = %(connection_id)s
+;
+-- workspace_ids: Filter, by index: the scope narrows down those whose creation named no workspace, then the view's
+-- resolved workspace decides.
+(
+    given_workspace_id = ANY (%(workspace_ids)s::text[])
+    OR (
+        given_workspace_id IS NULL
+        AND scope_id = ANY (%(workspace_ids)s::text[] || ARRAY(
+            SELECT w.organization_id FROM jobtrail.workspaces w WHERE w.workspace_id = ANY (%(workspace_ids)s::text[])
+        ))
+        AND workspace_id = ANY (%(workspace_ids)s::text[])
+    )
+)
+;
+-- statuses: Filter.
+coalesce(status, 'pending') = ANY (%(statuses)s::text[])
+;
+-- not_statuses: Filter.
+coalesce(status, 'pending') <> ALL (%(not_statuses)s::text[])
+;
+-- created_from: Filter.
+created_at >= %(created_from)s
+;
+-- created_to: Filter.
+created_at <= %(created_to)s
+;
+-- updated_from: Filter.
+updated_at >= %(updated_from)s
+;
+-- updated_to: Filter.
+updated_at <= %(updated_to)s
+;
+-- after: Filter: those that come after a place in the order.
+{after} (%(after)s::timestamptz, %(after_id)s::bigint)
 ;
 -- attempts: All attempts of some jobs, with their totals, by number.
 SELECT
     a.job_id, a.attempt_id, a.attempt_number, coalesce(a.status, 'running') AS status, a.created_at, a.started_at,
     a.ended_at, a.updated_at, a.worker, a.dataplane, a.source_image, a.source_version, a.destination_image,
     a.destination_version, a.failure_summary,
+    (
+        SELECT array_agg(n.kind ORDER BY n.kind)
+        FROM jobtrail.anomalies n
+        WHERE n.job_id = a.job_id AND n.attempt_number = a.attempt_number
+    ) AS anomalies,
     t.job_id IS NOT NULL AS has_totals,
     t.records_emitted, t.bytes_emitted, t.state_messages_emitted, t.records_committed, t.bytes_committed,
     t.records_rejected, t.estimated_records, t.estimated_bytes

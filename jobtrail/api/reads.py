@@ -9,40 +9,35 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from psycopg import Connection
 from pydantic import BaseModel
 
 from jobtrail.api.models import (
-    MAX_PAGE,
     AttemptFailureSummary,
     AttemptInfoRead,
     AttemptRead,
     AttemptStats,
     AttemptStreamStats,
     JobAggregatedStats,
+    JobFailureReason,
     JobInfoLightRead,
     JobInfoRead,
-    JobListRequestBody,
     JobRead,
-    JobReadList,
-    JobWithAttemptsRead,
     LogRead,
     RefreshConfig,
     ResetConfig,
     StreamAggregatedStats,
     StreamDescriptor,
 )
-from jobtrail.api.queries import query
+from jobtrail.api.queries import FILTERS, query
 from jobtrail.errors import NotFoundError
 from jobtrail.producers.logs import read_log
 
 M = TypeVar("M", bound=BaseModel)
 Row = dict[str, Any]
 Database = Connection[Row]
-#: Most rows of one list, however many pages lie before the job that it is to include.
-MAX_ROWS: Final = 10 * MAX_PAGE
 
 
 class JobNotFoundError(NotFoundError):
@@ -86,53 +81,25 @@ def job_row(database: Database, job_id: int) -> Row:
     return row
 
 
-def job_list(database: Database, request: JobListRequestBody) -> JobReadList:
-    """The jobs that match, with their attempts, and how many match in all."""
-    found = filters(
-        config_types=request.config_types,
-        config_id=request.config_id,
-        statuses=request.statuses,
-        created_from=request.created_at_start,
-        created_to=request.created_at_end,
-        updated_from=request.updated_at_start,
-        updated_to=request.updated_at_end,
-    )
-    order = (request.order_by_field, request.order_by_method)
-    limit, offset = request.pagination.page_size, request.pagination.row_offset
-    if request.including_job_id is not None:
-        place = database.execute(
-            query("job_place", order), {**found, "including_job_id": request.including_job_id}
-        ).fetchone()
-        end = -(-place["place"] // limit) * limit if place else 0
-        limit = min(end, MAX_ROWS)
-        offset = end - limit
-    rows = jobs_page(database, found, order, limit, offset)
-    ids = [row["job_id"] for row in rows]
-    attempts = attempts_of(database, ids)
-    return JobReadList(
-        jobs=[JobWithAttemptsRead(job=job, attempts=attempts[job.id]) for job in full_jobs(database, rows)],
-        total_job_count=jobs_count(database, found),
-    )
-
-
 def filters(**values: Any) -> dict[str, Any]:
-    """What the queries on jobs filter by; what is not given, or an empty list, does not filter."""
-    names = ("config_types", "config_id", "connection_id", "statuses")
-    bounds = ("created_from", "created_to", "updated_from", "updated_to")
-    given = {name: None if value == [] else value for name, value in values.items()}
-    return {**dict.fromkeys((*names, *bounds)), **given}
+    """What the queries on jobs filter by (queries.FILTERS); None or an empty list does not filter."""
+    unknown = values.keys() - {*FILTERS}
+    if unknown:
+        raise TypeError(f"jobs are not filtered by {', '.join(sorted(unknown))}")
+    return {name: value for name, value in values.items() if value is not None and value != []}
 
 
 def jobs_page(
     database: Database, found: dict[str, Any], order: tuple[str, str], limit: int, offset: int
 ) -> list[Row]:
     """Rows of a part of the jobs that match."""
-    return database.execute(query("jobs_page", order), {**found, "limit": limit, "offset": offset}).fetchall()
+    values = {**found, "limit": limit, "offset": offset}
+    return database.execute(query("jobs_page", order, found), values).fetchall()
 
 
 def jobs_count(database: Database, found: dict[str, Any]) -> int:
     """How many jobs match, exactly."""
-    row = database.execute(query("jobs_count"), found).fetchone()
+    row = database.execute(query("jobs_count", filters=found), found).fetchone()
     return int(row["jobs"]) if row else 0
 
 
@@ -187,6 +154,7 @@ def _attempt(row: Row, streams: list[AttemptStreamStats]) -> AttemptRead:
         total_stats=totals,
         stream_stats=streams,
         failure_summary=AttemptFailureSummary.model_validate(summary) if summary else None,
+        anomalies=row["anomalies"],
     )
 
 
@@ -212,6 +180,10 @@ def _job(row: Row, totals: Sequence[Row]) -> JobRead:
         refresh_config=RefreshConfig(streams_to_refresh=to_refresh) if to_refresh else None,
         aggregated_stats=_known(JobAggregatedStats, of_job[0]) if of_job else None,
         stream_aggregated_stats=[_known(StreamAggregatedStats, total) for total in of_streams],
+        failure_reason=JobFailureReason.model_validate(row["failure_reason"])
+        if row["failure_reason"]
+        else None,
+        anomalies=row["anomalies"],
     )
 
 
