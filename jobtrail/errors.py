@@ -9,6 +9,7 @@ JobtrailError                  exit status 1
 ├── NotFoundError              1  a job, attempt or topic does not exist
 ├── ConflictError              1  it cannot be done as things are now (HTTP 409)
 ├── PublishError               1  events could not be made durable in time
+│   └── UnconfirmedError       1  Kafka did not answer in time; they may become durable later
 ├── LogError                   1  the event log is not what the checkpoints say (gap, new topic, compacted)
 └── BadMessageError            1  a message cannot become an event; carries a reason code
 """
@@ -80,6 +81,10 @@ class ConflictError(JobtrailError):
 
 class PublishError(JobtrailError):
     """Events were not confirmed by Kafka in time; says how many and why."""
+
+
+class UnconfirmedError(PublishError):
+    """Kafka did not answer in time: the events still wait in memory, and may become durable later."""
 
 
 class LogError(JobtrailError):

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from jobtrail import codec
-from jobtrail.errors import PublishError, ServerAwayError, SettingError, UsageError
+from jobtrail.errors import PublishError, ServerAwayError, SettingError, UnconfirmedError, UsageError
 from jobtrail.events import REGISTRY_TYPES, Event
 from jobtrail.producers.client import client_config, log, worker_name
 from jobtrail.producers.receipt import Counts, Receipt
@@ -134,16 +134,23 @@ class Publisher:
     def deliver(self, event: Event, timeout: float | None = None) -> Receipt:
         """Publishes the event and waits until it is durable, at most `timeout` (default flush_timeout) s.
 
-        Raises PublishError when Kafka refused it, or did not confirm it in time: it then still waits, and may
-        become durable later.
+        Raises PublishError when Kafka refused it, and UnconfirmedError when it did not answer in time.
         """
         timeout = self.settings.flush_timeout if timeout is None else timeout
         receipt = self.send(event)
         if not receipt.wait(timeout):
-            raise PublishError(f"{type(event).__name__}: {self._unconfirmed(timeout)}")
+            raise UnconfirmedError(f"{type(event).__name__}: {self._unconfirmed(timeout)}")
         if receipt.error is not None:
             raise PublishError(f"{type(event).__name__}: Kafka at {self.address} refuses it: {receipt.error}")
         return receipt
+
+    def reach(self, timeout: float) -> None:
+        """Raises ServerAwayError unless Kafka answers within `timeout` seconds."""
+        self._own()
+        try:
+            self._producer.list_topics(self.settings.events_topic, timeout=timeout)
+        except KafkaException as error:
+            raise ServerAwayError("Kafka", self.address, KAFKA_SETTING, error.args[0].str()) from None
 
     def await_receipt(self, receipt: Receipt) -> None:
         """Waits for an answer up to flush_timeout seconds; logs an error when it does not come.
