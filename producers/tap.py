@@ -67,7 +67,7 @@ class TapResult:
 def tap(
     *,
     connection_id: str | None = None,
-    config_type: str = ConfigType.SYNC,
+    config_type: str | None = None,
     config_id: str | None = None,
     scope_type: str | None = None,
     scope_id: str | None = None,
@@ -86,7 +86,8 @@ def tap(
 ) -> TapResult:
     """Copies `stdin` to `stdout` (file descriptors) to its end, and reports it; gives what passed.
 
-    With both `job_id` and `attempt_number` the job exists and is others' to decide about; else one is made.
+    With both `job_id` and `attempt_number` the job exists and is others' to decide about, and `config_type` is
+    its own, if known; else one is made, by default a sync.
     A line of more than `line_limit` bytes passes like any other, and is counted as malformed. `stdout` is
     closed (it then leads nowhere) before the end is published, so that the reader need not wait for Kafka.
     `exit_status_file` has the source's exit status, as a decimal number, before the input ends.
@@ -104,12 +105,17 @@ def tap(
         else:
             if job_id is not None and attempt_number is not None:
                 attempt = stack.enter_context(
-                    Attempt.start(job_id=job_id, attempt_number=attempt_number, publisher=publisher)
+                    Attempt.start(
+                        job_id=job_id,
+                        attempt_number=attempt_number,
+                        config_type=config_type,
+                        publisher=publisher,
+                    )
                 )
             else:
                 job = Job.start(
                     connection_id=connection_id,
-                    config_type=config_type,
+                    config_type=config_type or ConfigType.SYNC,
                     config_id=config_id,
                     scope_type=scope_type,
                     scope_id=scope_id,

@@ -10,6 +10,8 @@ from jobtrail.cli.parsing import Parser, attempt_number, job_id
 
 def configure(parser: Parser, name: str) -> None:
     """Declares the options."""
+    from jobtrail.events import ConfigType
+
     parser.add_argument(
         "--connection", metavar="ID", required=name == "run", help="the connection that is synced"
     )
@@ -18,19 +20,16 @@ def configure(parser: Parser, name: str) -> None:
     parser.add_argument(
         "--attempt", type=attempt_number, metavar="N", help="with --job: attempt N of a job that exists"
     )
+    parser.add_argument(
+        "--config-type",
+        choices=[*ConfigType],
+        metavar="TYPE",
+        help=f"what kind of job it is: {', '.join(ConfigType)} (default: sync, where the job is new)",
+    )
     if name == "tap":
-        from jobtrail.events import ConfigType
-
         parser.description = (
             "Stands in a shell pipe behind a connector that speaks the Airbyte protocol: passes every byte "
             "on unchanged and reports records, states, statuses and errors."
-        )
-        parser.add_argument(
-            "--config-type",
-            choices=[*ConfigType],
-            default=ConfigType.SYNC,
-            metavar="TYPE",
-            help=f"what kind of job it is: {', '.join(ConfigType)} (default sync)",
         )
         parser.add_argument(
             "--config-id", metavar="ID", help="what the job is about, where there is no connection"
@@ -68,6 +67,7 @@ def _run(options: Namespace) -> int:
         connection_id=options.connection,
         source=options.source,
         destination=options.destination,
+        config_type=options.config_type,
         workspace_id=options.workspace,
         job_id=options.job,
         attempt_number=options.attempt,
