@@ -86,8 +86,8 @@ def tap(
 ) -> TapResult:
     """Copies `stdin` to `stdout` (file descriptors) to its end, and reports it; gives what passed.
 
-    With both `job_id` and `attempt_number` the job exists and is others' to decide about, and `config_type` is
-    its own, if known; else one is made, by default a sync.
+    With both `job_id` and `attempt_number` the job exists and is others' to decide about, and `config_type`
+    is its own, if known; else one is made, by default a sync.
     A line of more than `line_limit` bytes passes like any other, and is counted as malformed. `stdout` is
     closed (it then leads nowhere) before the end is published, so that the reader need not wait for Kafka.
     `exit_status_file` has the source's exit status, as a decimal number, before the input ends.
