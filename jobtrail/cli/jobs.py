@@ -82,6 +82,17 @@ def configure(parser: Parser, _name: str) -> None:
     cancelled.example('jobtrail jobs cancel 42 --by "on call" --wait 60')
     cancelled.set_defaults(run=_cancel, parser=cancelled)
 
+    advised = commands.add_parser(
+        "advice",
+        help="whether to try one again",
+        description="Says whether to try a job again: now, at an instant, or not, and why. Exit status 0 "
+        "where there is nothing to do or a retry is allowed, 1 where it is to be given up.",
+    )
+    advised.add_argument("id", type=job_id, metavar="ID")
+    advised.add_argument("--json", action="store_true", help="as jobs/{id}/advice of the HTTP interface")
+    advised.example("jobtrail jobs advice 42 --json")
+    advised.set_defaults(run=_advice, parser=advised)
+
 
 def _list(options: Namespace) -> int:
     found = reads.filters(
@@ -193,3 +204,23 @@ def _cancel(options: Namespace) -> int:
     from jobtrail.cli.cancel import cancel
 
     return cancel(Settings.from_env(), options)
+
+
+def _advice(options: Namespace) -> int:
+    from jobtrail.api.outcomes import advice_on, advice_read
+    from jobtrail.retry import Decision, RetryLimits
+
+    limits = RetryLimits.from_env()
+    with reading(Settings.from_env()) as database:
+        advice = advice_on(database, options.id, limits)
+    if options.json:
+        as_json(dump(advice_read(options.id, advice)))
+    else:
+        said = {
+            Decision.NOTHING: "nothing to do",
+            Decision.RETRY_NOW: "retry now",
+            Decision.RETRY_AT: f"retry at {clock(advice.retry_at)}",
+            Decision.GIVE_UP: "give up",
+        }[advice.decision]
+        line(f"job {options.id}: {said}: {advice.reason}")
+    return 1 if advice.decision == Decision.GIVE_UP else 0

@@ -31,6 +31,14 @@ def test_a_job_is_told_in_the_words_of_airbyte(http: Any, database: str) -> None
         "updatedAt": start + 12,
         "startedAt": start + 1,
         "status": "failed",
+        "failureReason": {
+            "attemptNumber": 0,
+            "timestamp": (start + 10) * 1000,
+            "failureOrigin": "source",
+            "failureType": "system_error",
+            "externalMessage": "Something went wrong within the source connector",
+            "retryable": True,
+        },
         "aggregatedStats": {
             "recordsEmitted": 200,
             "bytesEmitted": 20_000,
