@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from jobtrail.errors import JobtrailError as JobtrailError
     from jobtrail.producers import failures as failures
     from jobtrail.producers.attempt import Attempt as Attempt
+    from jobtrail.producers.dataplane import Dataplane as Dataplane
     from jobtrail.producers.job import Job as Job
     from jobtrail.producers.publisher import Publisher as Publisher
     from jobtrail.producers.streams import StreamReporter as StreamReporter
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 #: Name → the module that it is in, or that it is.
 _HOMES: Final = {
     "Attempt": "jobtrail.producers.attempt",
+    "Dataplane": "jobtrail.producers.dataplane",
     "Job": "jobtrail.producers.job",
     "JobtrailError": "jobtrail.errors",
     "Publisher": "jobtrail.producers.publisher",

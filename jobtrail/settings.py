@@ -140,7 +140,7 @@ class Settings(BaseModel):
     read_back_timeout: float = Field(default=5.0, ge=0)
     #: When old heartbeats of dataplanes are deleted (cron expression, UTC), and how many days they are kept.
     heartbeat_cleanup_cron: str = Field(default="0 2 * * *", min_length=1)
-    heartbeat_retention_days: float = Field(default=7.0, gt=0)
+    heartbeat_retention_days: float = Field(default=7.0, gt=0, le=36_500)
     #: Seconds that a caller waits at the end for Kafka to confirm its events.
     flush_timeout: float = Field(default=30.0, gt=0)
     #: Seconds between SIGTERM and SIGKILL for a cancelled connector.

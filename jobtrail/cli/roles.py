@@ -16,7 +16,8 @@ from jobtrail.settings import Settings
 
 DESCRIPTIONS = {
     "migrate": "Applies the migrations that the database lacks; safe to repeat.",
-    "projector": "Folds the event log into the read models until Ctrl-C; any number may share the work.",
+    "projector": "Folds the event log into the read models and runs the schedules until Ctrl-C; any number "
+    "may share the work.",
     "watchdog": "Fails attempts that fell silent, by events, until Ctrl-C; any number may watch.",
     "api": "Answers over HTTP on JOBTRAIL_API_HOST:JOBTRAIL_API_PORT until Ctrl-C.",
 }
@@ -66,35 +67,41 @@ def _migrate(options: Namespace) -> int:
 
 def _projector(_options: Namespace) -> int:
     from jobtrail.consumers.projector import run_projector
+    from jobtrail.consumers.schedules import check_schedules, run_schedules
 
-    return _alone("projector", run_projector, "folding {topic} at {kafka}; Ctrl-C ends")
+    check_schedules(Settings.from_env())
+    return _alone("folding {topic} at {kafka}; Ctrl-C ends", projector=run_projector, schedules=run_schedules)
 
 
 def _watchdog(_options: Namespace) -> int:
     from jobtrail.consumers.watchdog import run_watchdog
 
-    return _alone("watchdog", run_watchdog, "watching {topic} at {kafka}; Ctrl-C ends")
+    return _alone("watching {topic} at {kafka}; Ctrl-C ends", watchdog=run_watchdog)
 
 
-def _alone(name: str, role: Callable[[Settings, threading.Event], None], said: str) -> int:
-    """Runs a role until Ctrl-C, or until what ends it is raised."""
+def _alone(said: str, **roles: Callable[[Settings, threading.Event], None]) -> int:
+    """Runs what makes up a role until Ctrl-C, or until what ends a part of it is raised."""
     settings = _settings(kafka=True)
     from jobtrail.cli.service import RoleThread, prepare
 
     leave_in_order()
     try:
         prepare(settings)
-        thread = RoleThread(name, partial(role, settings))
-        thread.start()
+        threads = [RoleThread(name, partial(role, settings)) for name, role in roles.items()]
+        for thread in threads:
+            thread.start()
         try:
             line(said.format(topic=settings.events_topic, kafka=settings.kafka_bootstrap_servers))
             sys.stdout.flush()
-            while thread.is_alive():
-                thread.join(0.5)
-            thread.check()
+            while all(thread.is_alive() for thread in threads):
+                threads[0].join(0.5)
+            for thread in threads:
+                thread.check()
         finally:
-            thread.stop.set()
-            thread.join(30)
+            for thread in threads:
+                thread.stop.set()
+            for thread in threads:
+                thread.join(30)
     except KeyboardInterrupt:
         pass
     return 0

@@ -18,6 +18,7 @@ from jobtrail.api.access import check_listen, tokens_from
 from jobtrail.api.serve import bind, serving, url
 from jobtrail.cli.claim import claim
 from jobtrail.consumers.projector import run_projector
+from jobtrail.consumers.schedules import check_schedules, run_schedules
 from jobtrail.consumers.topics import TopicAdmin
 from jobtrail.consumers.waiting import Away, database_away, until_it_answers
 from jobtrail.consumers.watchdog import run_watchdog
@@ -87,6 +88,7 @@ def service(
     """
     tokens = tokens_from()
     check_listen(settings.api_host, tokens, insecure=insecure)
+    check_schedules(settings)
     with ExitStack() as stack:
         mine = stack.enter_context(claim(settings.home))
         taken = bind(settings)
@@ -108,6 +110,7 @@ def service(
             RoleThread("projector", partial(run_projector, settings)),
             # Whoever this thread works for says that servers are away.
             RoleThread("watchdog", partial(run_watchdog, settings, level=logging.DEBUG)),
+            RoleThread("schedules", partial(run_schedules, settings)),
         )
         for role in roles:
             role.start()

@@ -19,7 +19,11 @@ from jobtrail.errors import EmbeddedError
 from jobtrail.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
-SUBCOMMANDS = {"jobs": ("list", "show", "watch", "cancel"), "anomalies": ("list",)}
+SUBCOMMANDS = {
+    "jobs": ("list", "show", "watch", "cancel"),
+    "anomalies": ("list",),
+    "schedules": ("list", "run"),
+}
 EVERY = [
     *([name] for name in COMMANDS),
     *([name, sub] for name, subs in SUBCOMMANDS.items() for sub in subs),
