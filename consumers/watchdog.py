@@ -52,7 +52,7 @@ log = logging.getLogger("jobtrail")
 #: Seconds between two looks whether the read models have reached the ends.
 LOOK: Final = 0.02
 #: Seconds that Kafka has to take a decision.
-PUBLISH_TIMEOUT: Final = 5.0
+PUBLISH_TIMEOUT: Final = 2.0
 CONNECT_TIMEOUT: Final = 5
 
 SQL: Final = g.named_statements("watchdog.sql", "consumers")
