@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "anomalies": ("anomalies", "list what contradicts itself"),
     "schedules": ("schedules", "list and run what runs at set times"),
     "heartbeat": ("heartbeat", "say that a dataplane is alive"),
+    "worker-config": ("worker_config", "how workers run, by job type; pods for them"),
     "migrate": ("roles", "bring the database to the newest schema"),
     "projector": ("roles", "fold the event log into the read models"),
     "watchdog": ("roles", "fail attempts that fell silent"),
@@ -47,7 +48,7 @@ EXTRA_MODULES: Final = frozenset(
         "psycopg_pool",
         "rich",
     }
-    | {"starlette", "tenacity", "uvicorn", "yoyo"}
+    | {"starlette", "tenacity", "uvicorn", "yaml", "yoyo"}
 )
 INTERRUPTED: Final = 130
 #: As the shell says of a program that SIGPIPE ended.
@@ -106,7 +107,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _overview() -> str:
-    commands = "\n".join(f"  {name:<11} {description}" for name, (_, description) in COMMANDS.items())
+    commands = "\n".join(f"  {name:<13} {description}" for name, (_, description) in COMMANDS.items())
     return (
         "usage: jobtrail COMMAND …\n\n"
         "Tracks data-sync jobs: Kafka in, Postgres read models out.\n\n"
@@ -131,6 +132,8 @@ def _log_to_stderr() -> None:
         logger.addHandler(handler)
         logger.setLevel(logging.WARNING)
         logger.propagate = False
+        # One line for each run, with what it deleted.
+        logging.getLogger("jobtrail.schedules").setLevel(logging.INFO)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""How workers of each job type run: `config` reads it, `syntax` is how values are written, `pod` uses it."""
