@@ -111,7 +111,7 @@ class _Heart:
         return f"the heartbeat of dataplane {self._dataplane_id}"
 
 
-#: One for each dataplane of a publisher while that is open, since attempts may be short and follow each other.
+#: One for each dataplane of an open publisher: attempts may be short and follow each other.
 _hearts: Final[dict[tuple[Publisher, str], _Heart]] = {}
 _choosing: Final = threading.Lock()
 

@@ -6,10 +6,15 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from jobtrail.api import jobs, outcomes
+from jobtrail.api import job_commands, jobs, outcomes, public, worker_configs, workspaces
 
 #: Airbyte's config API: under /api/v1 and /v1.
 CONFIG_ROUTERS: Final[tuple[APIRouter, ...]] = (
     jobs.router,
+    job_commands.router,
+    workspaces.router,
     outcomes.router,
+    worker_configs.router,
 )
+#: Airbyte's public API: under /v1, /public/v1 and /api/public/v1.
+PUBLIC_ROUTERS: Final[tuple[APIRouter, ...]] = (public.router, public.health_router)
