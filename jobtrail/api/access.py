@@ -16,8 +16,15 @@ from jobtrail.errors import UsageError
 TOKENS_VARIABLE: Final = "JOBTRAIL_API_TOKENS"
 #: Most bytes of a request's body.
 BODY_LIMIT: Final = 1_000_000
-#: Answered without a token: a probe has none.
-OPEN_PATHS: Final = frozenset({"/health", "/ready"})
+TOKEN_PATH: Final = "/applications/token"  # noqa: S105  # a path
+#: Where a token is given to who knows it. The SDK `airbyte-api` asks at the last one, unless told otherwise.
+TOKEN_PATHS: Final = tuple(
+    prefix + TOKEN_PATH for prefix in ("/api/v1", "/v1", "/public/v1", "/api/public/v1", "")
+)
+#: Answered without a token: probes have none, and one must be had somewhere.
+OPEN_PATHS: Final = frozenset(
+    {"/health", "/ready", "/v1/health", "/public/v1/health", "/api/public/v1/health", *TOKEN_PATHS}
+)
 #: A short token can be guessed.
 SHORTEST_TOKEN: Final = 16
 
@@ -50,12 +57,18 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def is_known(shown: bytes, tokens: Sequence[str]) -> bool:
+    """Whether it is one of the tokens."""
+    # All are compared, each in constant time, so that the time tells nothing.
+    return any([hmac.compare_digest(shown, token.encode()) for token in tokens])  # noqa: C419
+
+
 class Tokens:
     """Lets pass who shows one of the tokens; without tokens everybody."""
 
     def __init__(self, app: ASGIApp, tokens: Sequence[str]) -> None:
         self.app = app
-        self.tokens = [token.encode() for token in tokens]
+        self.tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection."""
@@ -63,9 +76,7 @@ class Tokens:
             await self.app(scope, receive, send)
             return
         kind, _, shown = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
-        # All are compared, each in constant time, so that the time tells nothing.
-        known = [hmac.compare_digest(shown.strip(), token) for token in self.tokens]
-        if kind.lower() == b"bearer" and any(known):
+        if kind.lower() == b"bearer" and is_known(shown.strip(), self.tokens):
             await self.app(scope, receive, send)
         else:
             await answer(send, 401, "a bearer token is needed", (b"www-authenticate", b"Bearer"))

@@ -12,11 +12,12 @@ from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from jobtrail.api.access import BodyLimit, Tokens
+from jobtrail.api.access import TOKEN_PATH, TOKEN_PATHS, BodyLimit, Tokens
 from jobtrail.api.context import Context, NotYetReadableError
 from jobtrail.api.models import FieldProblem, Health, InvalidInput, Readiness
+from jobtrail.api.public import token_router
 from jobtrail.api.readiness import Readings
-from jobtrail.api.routers import CONFIG_ROUTERS
+from jobtrail.api.routers import CONFIG_ROUTERS, PUBLIC_ROUTERS
 from jobtrail.errors import (
     ConflictError,
     FieldError,
@@ -29,6 +30,7 @@ from jobtrail.retry import RetryLimits
 from jobtrail.settings import Settings
 
 PREFIXES: Final = ("/api/v1", "/v1")
+PUBLIC_PREFIXES: Final = ("/v1", "/public/v1", "/api/public/v1")
 
 probes = APIRouter(tags=["service"])
 
@@ -63,7 +65,9 @@ def create_app(settings: Settings, tokens: Sequence[str] = ()) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         shared.open()
+        await shared.quick.open()
         yield
+        await shared.quick.close()
         shared.close()
 
     app = FastAPIOffline(  # /docs must not need another host
@@ -75,11 +79,17 @@ def create_app(settings: Settings, tokens: Sequence[str] = ()) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.context = shared
+    app.state.tokens = tokens
     app.state.retry_limits = RetryLimits.from_env()
     app.state.readings = Readings(settings, shared.reading)
     for prefix in PREFIXES:
         for router in CONFIG_ROUTERS:
             app.include_router(router, prefix=prefix)
+    for prefix in PUBLIC_PREFIXES:
+        for router in PUBLIC_ROUTERS:
+            app.include_router(router, prefix=prefix)
+    for path in TOKEN_PATHS:
+        app.include_router(token_router, prefix=path.removesuffix(TOKEN_PATH))
     app.include_router(probes)
     app.add_middleware(BodyLimit)
     app.add_middleware(Tokens, tokens=tokens)

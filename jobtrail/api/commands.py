@@ -18,16 +18,18 @@ from jobtrail.api.models import ENDED
 from jobtrail.api.reads import Database, Row
 from jobtrail.api.scopes import in_workspace
 from jobtrail.errors import ConflictError, FieldError
-from jobtrail.events import ConfigType, JobCreated, decision_id
-from jobtrail.job_types import JobType, job_type_of
+from jobtrail.events import JobCreated, decision_id
+from jobtrail.job_types import JobType, config_types_of
 from jobtrail.projections.generation import named_statements
 
 SQL: Final = named_statements("commands.sql", "api")
 #: Config types of which a connection runs one at a time.
-EXCLUSIVE: Final = tuple(one for one in ConfigType if job_type_of(one) == JobType.REPLICATION)
+EXCLUSIVE: Final = tuple(config_types_of(JobType.REPLICATION))
 #: Seconds for which a job that the read models do not show keeps others from its connection: longer than they
 #: are behind, and short where its event was never published.
 RESERVED_FOR: Final = 300
+#: Seconds that a cancelled job is given to end: well below those that HTTP clients wait (httpx: 5).
+CONFIRMED_WITHIN: Final = 2.0
 #: Seconds between two looks whether a job has ended.
 LOOK: Final = 0.05
 
@@ -98,14 +100,14 @@ def _reserve(database: Database, created: JobCreated) -> None:
 
 
 def cancel_job(context: Context, job_id: int, by: str) -> None:
-    """Cancels the job and waits until it has ended, at most settings.read_back_timeout seconds.
+    """Cancels the job and waits until it has ended, at most CONFIRMED_WITHIN seconds.
 
     A request that nobody has obeyed by then stands. Raises as `cancellation` and `Context.write` do.
     """
     with context.reading() as database:
         event = cancellation(database, job_id, by)
     context.write(event)
-    until = time.monotonic() + context.settings.read_back_timeout
+    until = time.monotonic() + CONFIRMED_WITHIN
     while time.monotonic() < until:
         with context.reading() as database:
             if standing(database, job_id)["status"] in ENDED:

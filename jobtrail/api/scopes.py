@@ -8,12 +8,27 @@ from __future__ import annotations
 
 from typing import Final
 
-from jobtrail.api.reads import Database
+from pydantic import Field
+
+from jobtrail.api.models import FilterText, Model
+from jobtrail.api.reads import Database, Row
 from jobtrail.errors import FieldError, NotFoundError
 from jobtrail.events import JobCreated, ScopeType
 from jobtrail.projections.generation import named_statements
 
 SQL: Final = named_statements("scopes.sql", "api")
+
+
+class Scoped(Model):
+    """What a job belongs to: a workspace, or an organization, which stands for its default workspace."""
+
+    scope_type: FilterText | None = Field(
+        None, description="workspace or organization.", examples=["organization"]
+    )
+    scope_id: FilterText | None = None
+    workspace_id: FilterText | None = Field(
+        None, description="Without a scope the job's; with one it must be the scope's."
+    )
 
 
 def in_workspace(database: Database, wanted: JobCreated) -> JobCreated:
@@ -60,3 +75,11 @@ def _of_organization(database: Database, organization_id: str, given: str | None
         )
     workspace_id: str = defaults[0]
     return workspace_id
+
+
+def workspace_row(database: Database, workspace_id: str) -> Row:
+    """What is known of a workspace. Raises NotFoundError."""
+    row = database.execute(SQL["workspace"], {"workspace_id": workspace_id}).fetchone()
+    if row is None:
+        raise NotFoundError(f"no workspace {workspace_id!r} is registered")
+    return row
