@@ -6,7 +6,7 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from jobtrail.api import job_commands, jobs, outcomes, public, worker_configs, workspaces
+from jobtrail.api import dataplanes, job_commands, jobs, outcomes, public, worker_configs, workspaces
 
 #: Airbyte's config API: under /api/v1 and /v1.
 CONFIG_ROUTERS: Final[tuple[APIRouter, ...]] = (
@@ -15,6 +15,7 @@ CONFIG_ROUTERS: Final[tuple[APIRouter, ...]] = (
     workspaces.router,
     outcomes.router,
     worker_configs.router,
+    dataplanes.router,
 )
 #: Airbyte's public API: under /v1, /public/v1 and /api/public/v1.
 PUBLIC_ROUTERS: Final[tuple[APIRouter, ...]] = (public.router, public.health_router)
