@@ -18,9 +18,10 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from jobtrail.api import database
 from jobtrail.api.queries import query
+from jobtrail.api.quick import QuickReads
 from jobtrail.api.reads import Database
 from jobtrail.consumers.waiting import database_address, database_away
-from jobtrail.errors import JobtrailError
+from jobtrail.errors import JobtrailError, PublishError
 from jobtrail.events import Event
 from jobtrail.producers.publisher import Publisher
 from jobtrail.producers.receipt import Receipt
@@ -47,6 +48,8 @@ class Context:
         self._url = database_address(settings)
         self._reads = self._pool(POOL_SIZE, database.configure)
         self._writes = self._pool(POOL_SIZE, None)
+        #: For answers of one statement, on the event loop.
+        self.quick = QuickReads(self._url)
         self._publisher: Publisher | None = None
         self._making = threading.Lock()
 
@@ -108,11 +111,15 @@ class Context:
     def publish(self, *events: Event) -> list[Receipt]:
         """Publishes the events, of one job, and returns when Kafka has them all.
 
-        Raises PublishError when it refuses one, or does not confirm it within settings.flush_timeout seconds.
+        Raises ServerAwayError when Kafka does not answer, and nothing is published then, also not later;
+        PublishError when it refuses one; UnconfirmedError after settings.flush_timeout seconds.
         """
         publisher = self.publisher
+        publisher.reach(ANSWER_WITHIN)
         receipts = [publisher.send(event) for event in events[:-1]]
-        receipts.append(publisher.deliver(events[-1]))  # in one partition: the others were confirmed before
+        receipts.append(publisher.deliver(events[-1]))  # in one partition: the others were answered before
+        if refused := next((receipt.error for receipt in receipts if receipt.error), None):
+            raise PublishError(f"Kafka at {publisher.address} refuses an event: {refused}")
         return receipts
 
     def write(self, *events: Event) -> None:

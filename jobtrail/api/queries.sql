@@ -3,6 +3,16 @@ SELECT {job_columns}
 FROM jobtrail.jobs
 WHERE job_id = %(job_id)s
 ;
+-- job_light: One job with its totals over all streams, in one statement: one snapshot, one way to Postgres and back.
+SELECT
+    {job_columns},
+    t.job_id IS NOT NULL AS has_totals, t.stream_name,
+    t.records_emitted, t.bytes_emitted, t.state_messages_emitted, t.records_committed, t.bytes_committed,
+    t.records_rejected
+FROM jobtrail.jobs
+LEFT JOIN ({totals}) t USING (job_id)
+WHERE job_id = %(job_id)s
+;
 -- jobs_page: The jobs that match, a page of them. The order is one of queries.ORDERS.
 SELECT {job_columns}
 FROM jobtrail.jobs
@@ -85,7 +95,10 @@ SELECT
     t.records_emitted, t.bytes_emitted, t.state_messages_emitted, t.records_committed, t.bytes_committed,
     t.records_rejected, t.estimated_records, t.estimated_bytes
 FROM jobtrail.attempts a
-LEFT JOIN jobtrail.attempt_totals t USING (job_id, attempt_number)
+LEFT JOIN (
+    -- By the ids here too: a join hands them on to no sum over all there is.
+    SELECT * FROM jobtrail.attempt_totals WHERE job_id = ANY (%(job_ids)s::bigint[])
+) t USING (job_id, attempt_number)
 WHERE a.job_id = ANY (%(job_ids)s::bigint[])
 ORDER BY a.job_id, a.attempt_number
 ;
@@ -112,7 +125,7 @@ WITH modes AS (
         s.stream ->> 'sync_mode' = 'full_refresh' AS full_refresh
     FROM jobtrail.jobs j
     CROSS JOIN LATERAL jsonb_array_elements(j.streams) AS s (stream)
-    WHERE j.job_id = ANY (%(job_ids)s::bigint[])
+    WHERE j.job_id {which}
     ORDER BY j.job_id, stream_namespace, stream_name, full_refresh
 ),
 metadata AS (
@@ -124,7 +137,7 @@ metadata AS (
         (body ->> 'was_resumed')::boolean AS was_resumed,
         (body ->> 'was_backfilled')::boolean AS was_backfilled
     FROM jobtrail.job_events
-    WHERE job_id = ANY (%(job_ids)s::bigint[]) AND event_type = 'StreamMetadata'
+    WHERE job_id {which} AND event_type = 'StreamMetadata'
     ORDER BY job_id, attempt_number, stream_namespace, stream_name, occurred_at DESC, event_id DESC
 ),
 counted AS (
@@ -150,7 +163,7 @@ counted AS (
         AND d.attempt_number = t.attempt_number
         AND d.stream_name = t.stream_name
         AND d.stream_namespace IS NOT DISTINCT FROM t.stream_namespace
-    WHERE t.job_id = ANY (%(job_ids)s::bigint[])
+    WHERE t.job_id {which}
 )
 SELECT
     job_id,

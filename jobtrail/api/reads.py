@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from psycopg import Connection
 from pydantic import BaseModel
@@ -38,6 +38,7 @@ from jobtrail.producers.logs import read_log
 M = TypeVar("M", bound=BaseModel)
 Row = dict[str, Any]
 Database = Connection[Row]
+LIGHT: Final = query("job_light")
 
 
 class JobNotFoundError(NotFoundError):
@@ -66,9 +67,19 @@ def job_info(database: Database, job_id: int, home: Path | None) -> JobInfoRead:
 
 def job_light(database: Database, job_id: int) -> JobInfoLightRead:
     """A job alone, with its totals. Raises JobNotFoundError."""
-    row = job_row(database, job_id)
-    totals = database.execute(query("totals"), {"job_ids": [job_id], "by_stream": False}).fetchall()
-    job = _job(row, totals)
+    return light(job_id, database.execute(*light_query(job_id)).fetchone())
+
+
+def light_query(job_id: int) -> tuple[bytes, Row]:
+    """The one statement whose row is all that a light answer needs, and its values."""
+    return LIGHT, {"job_id": job_id, "by_stream": False}
+
+
+def light(job_id: int, row: Row | None) -> JobInfoLightRead:
+    """A light answer from its row. Raises JobNotFoundError where there is none."""
+    if row is None:
+        raise JobNotFoundError(job_id)
+    job = _job(row, [row] if row["has_totals"] else [])
     job.enabled_streams = job.refresh_config = job.stream_aggregated_stats = None
     return JobInfoLightRead(job=job)
 
@@ -103,12 +114,12 @@ def jobs_count(database: Database, found: dict[str, Any]) -> int:
     return int(row["jobs"]) if row else 0
 
 
-def full_jobs(database: Database, rows: Sequence[Row]) -> list[JobRead]:
-    """Jobs with their totals, per stream too."""
+def full_jobs(database: Database, rows: Sequence[Row], *, by_stream: bool = True) -> list[JobRead]:
+    """Jobs with their totals, per stream too unless told otherwise."""
     ids = [row["job_id"] for row in rows]
     totals = defaultdict(list)
     if ids:
-        for total in database.execute(query("totals"), {"job_ids": ids, "by_stream": True}):
+        for total in database.execute(query("totals"), {"job_ids": ids, "by_stream": by_stream}):
             totals[total["job_id"]].append(total)
     return [_job(row, totals[row["job_id"]]) for row in rows]
 
