@@ -18,6 +18,7 @@ from jobtrail.api.models import FieldProblem, Health, InvalidInput, Readiness
 from jobtrail.api.public import token_router
 from jobtrail.api.readiness import Readings
 from jobtrail.api.routers import CONFIG_ROUTERS, PUBLIC_ROUTERS
+from jobtrail.api.watcher import Watcher
 from jobtrail.errors import (
     ConflictError,
     FieldError,
@@ -82,6 +83,7 @@ def create_app(settings: Settings, tokens: Sequence[str] = ()) -> FastAPI:
     app.state.tokens = tokens
     app.state.retry_limits = RetryLimits.from_env()
     app.state.readings = Readings(settings, shared.reading)
+    app.state.watcher = Watcher(shared.reading)
     for prefix in PREFIXES:
         for router in CONFIG_ROUTERS:
             app.include_router(router, prefix=prefix)

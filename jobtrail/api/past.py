@@ -36,6 +36,8 @@ QUERIES: Final = named_statements("history.sql", "api")
 TYPES: Final = {event_type.__name__: event_type for event_type in JOB_EVENTS}
 #: Heartbeats say nothing but that time passed: they are listed only when asked for.
 BY_DEFAULT: Final = frozenset(TYPES) - {AttemptHeartbeat.__name__}
+#: Gives a connection for one answer.
+Reading = Callable[[], AbstractContextManager[Database]]
 #: Types of events that only the log has.
 IN_THE_LOG: Final = frozenset(event_type.__name__ for event_type in FREQUENT)
 
@@ -98,7 +100,7 @@ def entries(table: pl.DataFrame) -> list[Row]:
 
 def past_of(
     settings: Settings,
-    reading: Callable[[], AbstractContextManager[Database]],
+    reading: Reading,
     job_id: int,
     types: Collection[str] = frozenset(TYPES),
 ) -> Past:
@@ -129,13 +131,9 @@ def past_of(
 
 
 @contextmanager
-def as_it_was(settings: Settings, past: Past, at: datetime) -> Iterator[Database]:
-    """A database whose read models hold what had happened to the job until `at`, by the rules for all others.
-
-    Raises JobNotFoundError where nothing had, and ServerAwayError.
-    """
-    rows = fold(past.until(at).frames)
-    with databases.scratch(settings) as connection, projected(connection, rows) as database:
+def as_it_was(settings: Settings, past: Past) -> Iterator[Database]:
+    """A database whose read models hold these events and no others. Raises ServerAwayError."""
+    with databases.scratch(settings) as connection, projected(connection, fold(past.frames)) as database:
         yield database
 
 

@@ -6,12 +6,24 @@ from typing import Final
 
 from fastapi import APIRouter
 
-from jobtrail.api import dataplanes, job_commands, jobs, outcomes, public, worker_configs, workspaces
+from jobtrail.api import (
+    dataplanes,
+    events,
+    history,
+    job_commands,
+    jobs,
+    outcomes,
+    public,
+    worker_configs,
+    workspaces,
+)
 
 #: Airbyte's config API: under /api/v1 and /v1.
 CONFIG_ROUTERS: Final[tuple[APIRouter, ...]] = (
     jobs.router,
     job_commands.router,
+    history.router,
+    events.router,
     workspaces.router,
     outcomes.router,
     worker_configs.router,

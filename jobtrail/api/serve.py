@@ -62,8 +62,9 @@ def serving(settings: Settings, taken: socket.socket, tokens: Sequence[str] = ()
 
     # One line a second while Postgres is away is no use: requests say it, and /ready.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
+    app = create_app(settings, tokens)
     config = uvicorn.Config(
-        create_app(settings, tokens),
+        app,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -81,6 +82,7 @@ def serving(settings: Settings, taken: socket.socket, tokens: Sequence[str] = ()
     try:
         yield
     finally:
+        app.state.watcher.close()  # first: the server waits for open streams
         server.should_exit = True
         thread.join(GRACE + 5)
         taken.close()
