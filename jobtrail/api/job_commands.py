@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Request
 from pydantic import Field
 
 from jobtrail import events as e
 from jobtrail.api import reads
 from jobtrail.api.commands import EXCLUSIVE, cancel_job, create_job
 from jobtrail.api.context import context
+from jobtrail.api.decisions import IdempotencyKey
 from jobtrail.api.models import (
     FilterText,
     InvalidInput,
@@ -34,15 +35,6 @@ WRITES: Final[dict[int | str, dict[str, Any]]] = {
     422: {"model": InvalidInput},
     503: {"model": Problem, "description": "Kafka or Postgres is away."},
 }
-IdempotencyKey = Annotated[
-    FilterText | None,
-    Header(
-        alias="Idempotency-Key",
-        min_length=1,
-        max_length=255,
-        description="A text of the caller's own for this request: repeating both gives the same job.",
-    ),
-]
 #: Who cancelled, where the request does not say it.
 BY: Final = "config API"
 

@@ -12,7 +12,8 @@ from jobtrail.api import reads
 from jobtrail.api.access import TOKEN_PATH, is_known
 from jobtrail.api.commands import cancel_job, create_job
 from jobtrail.api.context import context
-from jobtrail.api.job_commands import WRITES, IdempotencyKey
+from jobtrail.api.decisions import IdempotencyKey
+from jobtrail.api.job_commands import WRITES
 from jobtrail.api.models import INT64_MAX, Health, InvalidInput, Problem
 from jobtrail.api.public_models import (
     CONFIG_TYPES,

@@ -7,6 +7,7 @@ from typing import Final
 from fastapi import APIRouter
 
 from jobtrail.api import (
+    attempts,
     dataplanes,
     events,
     history,
@@ -14,6 +15,8 @@ from jobtrail.api import (
     jobs,
     outcomes,
     public,
+    stream_statuses,
+    sync_progress,
     worker_configs,
     workspaces,
 )
@@ -24,6 +27,10 @@ CONFIG_ROUTERS: Final[tuple[APIRouter, ...]] = (
     job_commands.router,
     history.router,
     events.router,
+    attempts.router,
+    attempts.ends,
+    stream_statuses.router,
+    sync_progress.router,
     workspaces.router,
     outcomes.router,
     worker_configs.router,
