@@ -77,7 +77,7 @@ def get_history(
     at: Annotated[
         AwareDatetime | None,
         Query(
-            description="Only what had happened by then, and the job as it was: ISO 8601, with Z or an offset.",
+            description="Only what had happened by then, and the job as it was: ISO 8601 with an offset.",
             examples=["2026-03-01T12:00:09Z"],
         ),
     ] = None,
