@@ -42,7 +42,7 @@ def in_workspace(database: Database, wanted: JobCreated) -> JobCreated:
         return wanted
     if not scope_type:
         raise FieldError("scopeType", f"scopeId {scope_id!r} needs it: workspace or organization")
-    if scope_type not in ScopeType:
+    if scope_type not in {one.value for one in ScopeType}:
         raise FieldError("scopeType", f"{scope_type!r} is neither workspace nor organization")
     if not scope_id:
         raise FieldError("scopeId", f"which {scope_type} is meant is not said")

@@ -1,50 +1,218 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import pytest
+import httpx
+import psycopg
+from api_scenes import CONNECTION, at, created, made, project
+from running_service import becomes, worker
 
 from jobtrail import events as e
-from jobtrail.api.commands import cancel_job, create_job
-from jobtrail.api.context import Context
-from jobtrail.errors import ConflictError
+from jobtrail.api.commands import RESERVED_FOR
+from jobtrail.api.serve import bind, serving, url
+from jobtrail.consumers.projector import project_until_caught_up
 from jobtrail.settings import Settings
 
-pytest_plugins = ["running"]
-CONNECTION = "0b3f4bd4-5b5b-4a0e-9f2a-000000000001"
+pytest_plugins = ["service_fixtures"]
+SYNC = {"configType": "sync", "connectionId": CONNECTION}
 
 
-@pytest.fixture
-def context(service: str, patient: Settings) -> Iterator[Context]:
-    """A second API process, in effect: its own pools and publisher."""
-    del service
-    found = Context(patient)
-    found.open()
-    yield found
-    found.close()
+def create(client: httpx.Client, body: Any = SYNC, key: str | None = None) -> httpx.Response:
+    headers = {"Idempotency-Key": key} if key else {}
+    return client.post("/api/v1/jobs/create", json=body, headers=headers)
 
 
-def sync(connection: str = CONNECTION) -> e.JobCreated:
-    return e.JobCreated(job_id=0, config_type="sync", config_id=connection, connection_id=connection)
+def test_a_job_is_made_and_can_be_read_at_once(client: httpx.Client) -> None:
+    """The answer is that of jobs/get_light, with an id from the sequence."""
+    streams = [{"name": "users", "namespace": "public", "syncMode": "incremental"}, {"name": "orders"}]
+    answer = create(client, {**SYNC, "streams": streams, "labels": {"team": "data"}})
+    assert answer.status_code == 200, answer.text
+    job = answer.json()["job"]
+    assert (job["id"], job["status"], job["configId"]) == (1, "pending", CONNECTION)
+    (read,) = client.post("/api/v1/jobs/list", json={"configTypes": ["sync"]}).json()["jobs"]
+    assert [one["name"] for one in read["job"]["enabledStreams"]] == ["users", "orders"]
 
 
-def test_x(context: Context) -> None:
-    first = create_job(context, sync())
-    with pytest.raises(ConflictError, match=f"job {first} is pending"):
-        create_job(context, sync())
-    assert create_job(context, sync("other"), "k") == create_job(context, sync("other"), "k")
-    cancel_job(context, first, "me")
-    second = create_job(context, sync())
+def test_of_simultaneous_jobs_for_one_connection_one_is_made(client: httpx.Client) -> None:
+    """The others are refused, naming it, whether or not the read models show it yet; other jobs are not."""
+    together = threading.Barrier(12)
 
-    def attempt(_: int) -> Any:
-        try:
-            return create_job(context, sync("c3"))
-        except ConflictError as error:
-            return error
+    def ask(number: int) -> httpx.Response:
+        together.wait()
+        if number % 3 == 0:
+            return client.post("/v1/jobs", json={"connectionId": CONNECTION, "jobType": "sync"})
+        if number % 3 == 1:
+            return create(client, {"configType": "clear", "configId": CONNECTION})
+        return create(client, {"configType": "check_connection_source", "configId": CONNECTION})
 
-    with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(attempt, range(8)))
-    print(first, second, made)
-    assert sum(isinstance(one, int) for one in made) == 1
+    with ThreadPoolExecutor(12) as pool:
+        answers = list(pool.map(ask, range(12)))
+    checks = [answer for number, answer in enumerate(answers) if number % 3 == 2]
+    assert [answer.status_code for answer in checks] == [200] * 4
+    rivals = [answer for number, answer in enumerate(answers) if number % 3 != 2]
+    (winner,) = [answer.json() for answer in rivals if answer.status_code == 200]
+    lost = [answer.json() for answer in rivals if answer.status_code == 409]
+    assert len(lost) == 7
+    assert {one["id"] for one in lost} == {winner.get("jobId") or winner["job"]["id"]}
+    assert CONNECTION in lost[0]["message"]
+
+
+def test_an_undecided_job_keeps_its_connection_and_a_decided_one_never(
+    client: httpx.Client, database: str
+) -> None:
+    """However its events contradict each other; in Airbyte such jobs blocked their connections for ever.
+
+    Two successes, a success after the cancellation, an attempt that goes on after the job's end.
+    """
+    contradictory: list[e.Event] = [created(100)]
+    for number in (0, 1):
+        about = {"job_id": 100, "attempt_number": number}
+        contradictory += [made(e.AttemptStarted, 1, **about), made(e.AttemptSucceeded, 2 + number, **about)]
+    contradictory += [created(101), made(e.AttemptStarted, 1, job_id=101, attempt_number=0)]
+    contradictory += [made(e.AttemptSucceeded, 3, job_id=101, attempt_number=0)]
+    contradictory += [
+        e.Cancelled(job_id=101, occurred_at=at(2)),
+        created(102),
+        e.JobFailed(job_id=102, occurred_at=at(2)),
+    ]
+    contradictory += [made(e.AttemptStarted, 3, job_id=102, attempt_number=0)]
+    project(database, contradictory)
+    anomalies = client.get("/v1/anomalies").json()
+    assert {one["jobId"] for one in anomalies["anomalies"]} == {100, 101, 102}
+    assert create(client).status_code == 200
+
+    undecided = {
+        "waits": [],
+        "runs": [made(e.AttemptStarted, 1, job_id=1001, attempt_number=0)],
+        "is to be retried": [made(e.AttemptFailed, 1, job_id=1002, attempt_number=0)],
+    }
+    for number, (connection, more) in enumerate(undecided.items()):
+        about = {"config_id": connection, "connection_id": connection}
+        project(database, [created(1000 + number, **about), *more])
+        answer = create(client, {"configType": "refresh", "connectionId": connection})
+        assert (answer.status_code, answer.json().get("id")) == (409, 1000 + number), connection
+
+
+def test_one_key_makes_one_job(client: httpx.Client) -> None:
+    """Repeated, at once or later, it is answered with the same job; for another request it is refused."""
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: create(client, key="order-1"), range(4)))
+    assert [answer.status_code for answer in answers] == [200] * 4
+    (job_id,) = {answer.json()["job"]["id"] for answer in answers}
+    client.delete(f"/v1/jobs/{job_id}")
+    assert (
+        create(client, key="order-1").json()["job"]
+        == client.post("/v1/jobs/get_light", json={"id": job_id}).json()["job"]
+    )
+    assert client.get("/v1/anomalies").json()["totalCount"] == 0
+
+    other = create(client, {**SYNC, "configType": "refresh"}, key="order-1")
+    assert other.status_code == 422
+    assert other.json()["validationErrors"][0]["propertyPath"] == "Idempotency-Key"
+    too_long = create(client, key="x" * 256)
+    assert (too_long.status_code, "Idempotency-Key" in too_long.text) == (422, True)
+
+
+def test_a_refused_request_does_not_use_up_its_key(client: httpx.Client) -> None:
+    """Once the connection is free, the same request with the same key makes the job."""
+    first = create(client).json()["job"]["id"]
+    assert create(client, key="again").status_code == 409
+    client.post("/api/v1/jobs/cancel", json={"id": first})
+    again = create(client, key="again")
+    assert (again.status_code, again.json()["job"]["id"] > first) == (200, True)
+
+
+def test_while_read_models_are_behind_a_job_is_accepted_and_holds_its_connection(settings: Settings) -> None:
+    """202 names the job; a repetition with its key is the same event, and nobody else gets the connection."""
+    taken = bind(settings.model_copy(update={"api_port": 0}))
+    impatient = settings.model_copy(update={"read_back_timeout": 0.1})
+    with serving(impatient, taken), httpx.Client(base_url=url(taken), timeout=60) as client:
+        first, second = create(client, key="k"), create(client, key="k")
+        assert (first.status_code, second.status_code) == (202, 202)
+        assert "job 1:" in first.json()["message"]
+        rival = create(client)
+        assert (rival.status_code, rival.json()["id"]) == (409, 1)
+        assert "being made" in rival.json()["message"]
+        project_until_caught_up(settings)
+        assert create(client, key="k").json()["job"]["id"] == 1
+        assert client.get("/v1/anomalies").json()["totalCount"] == 0
+
+
+def test_a_job_that_was_never_published_gives_its_connection_back(
+    client: httpx.Client, database: str
+) -> None:
+    """Its maker may have been killed: the reservation lapses."""
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO jobtrail.connection_reservations (connection_id, job_id) VALUES (%s, 900)",
+            [CONNECTION],
+        )
+        assert create(client).json()["id"] == 900
+        connection.execute(
+            "UPDATE jobtrail.connection_reservations SET reserved_at = now() - make_interval(secs => %s)",
+            [RESERVED_FOR + 1],
+        )
+    assert create(client).status_code == 200
+
+
+def test_a_job_that_nobody_runs_is_cancelled_at_once(client: httpx.Client) -> None:
+    """Who cancelled is kept; a job that is over, or does not exist, is told with its id."""
+    job_id = create(client).json()["job"]["id"]
+    answer = client.post("/api/v1/jobs/cancel", json={"id": job_id, "cancelledBy": "alice"})
+    assert (answer.status_code, answer.json()["job"]["status"]) == (200, "cancelled")
+    again = client.post("/api/v1/jobs/cancel", json={"id": job_id})
+    assert (again.status_code, again.json()["id"]) == (409, job_id)
+    assert "already over: cancelled since" in again.json()["message"]
+    for missing in (client.post("/api/v1/jobs/cancel", json={"id": 77}), client.delete("/v1/jobs/77")):
+        assert (missing.status_code, missing.json()["id"]) == (404, 77)
+
+
+def test_whoever_runs_a_job_is_asked_to_cancel_it(client: httpx.Client, settings: Settings) -> None:
+    """One that obeys ends it as cancelled; what was committed stays, and partial success says so."""
+    job_id = create(client).json()["job"]["id"]
+    with worker(settings, job_id):
+        becomes(client, job_id, "running")
+        answer = client.post("/api/v1/jobs/cancel", json={"id": job_id})
+        assert answer.status_code == 200, answer.text
+        becomes(client, job_id, "cancelled")
+    (attempt,) = client.post("/api/v1/jobs/get", json={"id": job_id}).json()["attempts"]
+    summary = attempt["attempt"]["failureSummary"]
+    assert summary["partialSuccess"] is True
+    assert [one["failureType"] for one in summary["failures"]] == ["manual_cancellation"]
+
+
+def test_a_request_to_cancel_that_nobody_obeys_stands(client: httpx.Client, settings: Settings) -> None:
+    """The answer comes before clients give up, and shows the job as it is."""
+    job_id = create(client).json()["job"]["id"]
+    with worker(settings, job_id, obeys=False):
+        becomes(client, job_id, "running")
+        answer = client.delete(f"/v1/jobs/{job_id}", timeout=5)
+        assert (answer.status_code, answer.json()["status"]) == (200, "running")
+    becomes(client, job_id, "succeeded")
+
+
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"configType": "sync"}, "connectionId"),
+    ({"configType": "get_spec", "connectionId": "c"}, "configId"),
+    ({"configType": "sync", "connectionId": "a", "configId": "b"}, "configId"),
+    ({"configType": "knitting", "configId": "b"}, "configType"),
+    ({**SYNC, "connectionId": "a\0"}, "connectionId"),
+    ({**SYNC, "connectionId": "\ud800"}, "connectionId"),
+    ({**SYNC, "connectionId": ""}, "connectionId"),
+    ({**SYNC, "streams": [{"namespace": "public"}]}, "streams.0.name"),
+    ({**SYNC, "labels": {"k": "x" * 2_000}}, "labels.k"),
+]
+
+
+def test_a_field_that_does_not_fit_is_named(client: httpx.Client) -> None:
+    """And no job is made."""
+    for body, path in BAD:
+        answer = client.post(
+            "/api/v1/jobs/create", content=json.dumps(body), headers={"content-type": "application/json"}
+        )
+        assert answer.status_code == 422, body
+        assert [found["propertyPath"] for found in answer.json()["validationErrors"]] == [path]
+    assert client.get("/v1/jobs").json()["data"] == []
