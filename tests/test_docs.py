@@ -63,8 +63,8 @@ def test_the_glossary_is_there_and_sorted_into_terms() -> None:
 def test_compose_runs_the_version_of_kafka_that_is_locked() -> None:
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
     assert services["kafka"]["image"] == f"apache/kafka:{Lock.read().kafka}"
-    assert {"kafka", "postgres", "migrate", "projector", "api"} == set(services)
-    for role in ("migrate", "projector", "api"):
+    assert {"kafka", "postgres", "migrate", "projector", "watchdog", "api"} == set(services)
+    for role in ("migrate", "projector", "watchdog", "api"):
         assert services[role]["command"][0] in COMMANDS
         assert all(name in Settings.variables() for name in services[role]["environment"])
     assert all("healthcheck" in services[name] for name in ("kafka", "postgres", "projector", "api"))
