@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import logging
+import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable
 from typing import Any, Final
 
 from jobtrail.cli.parsing import Parser, attempt_number, job_id, subcommands
-from jobtrail.cli.terminal import as_json, line, table
+from jobtrail.cli.terminal import as_json, line, table, visible
 from jobtrail.events import ConfigType
 from jobtrail.job_types import JobType
 from jobtrail.settings import Settings
 from jobtrail.worker_config import pod, syntax
 from jobtrail.worker_config.config import ENVIRONMENT_PREFIX, Documented, WorkerConfig, documented
 
-log = logging.getLogger("jobtrail")
 #: The image that compose.yaml builds.
 TAP_IMAGE: Final = "jobtrail:local"
 SECRET: Final = "jobtrail-kafka"  # noqa: S105  # a Secret's name
@@ -153,11 +152,15 @@ def _render(options: Namespace) -> int:
         secret=options.secret,
     )
     if keys := pod.from_secret(settings):
-        log.warning("the pod needs the Secret %s with the keys %s", options.secret, ", ".join(keys))
+        _note(f"the pod needs the Secret {options.secret} with the keys {', '.join(keys)}")
     for variable, path in pod.files(settings).items():
-        log.warning("%s: the tap's image must have the file %s", variable, path)
+        _note(f"{variable}: the tap's image must have the file {path}")
     if options.json:
         as_json(manifest)
     else:
         print(pod.as_yaml(manifest), end="")
     return 0
+
+
+def _note(text: str) -> None:
+    print(f"jobtrail: {visible(text)}", file=sys.stderr)
