@@ -195,31 +195,42 @@ FROM (
     ) retries USING (job_id)
     -- Of the last attempt that failed: its cancellation if that ended the job, else its first failure that is not
     -- one stream's alone, else its first. Cut short, so that an answer without attempts stays small.
-    LEFT JOIN LATERAL (
-        SELECT jsonb_strip_nulls(jsonb_build_object(
-            'attemptNumber', e.attempt_number,
-            'timestamp', chosen.reason -> 'timestamp',
-            'failureOrigin', left(chosen.reason ->> 'failureOrigin', 40),
-            'failureType', left(chosen.reason ->> 'failureType', 40),
-            'externalMessage',
-            left(coalesce(chosen.reason ->> 'externalMessage', chosen.reason ->> 'internalMessage'), 120),
-            'retryable', chosen.reason -> 'retryable'
-        )) AS reason
-        FROM ends e
-        JOIN attempts a USING (job_id, attempt_number)
+    LEFT JOIN (
+        SELECT
+            last_failed.job_id,
+            jsonb_strip_nulls(jsonb_build_object(
+                'attemptNumber', last_failed.attempt_number,
+                'timestamp', chosen.reason -> 'timestamp',
+                'failureOrigin', left(chosen.reason ->> 'failureOrigin', 40),
+                'failureType', left(chosen.reason ->> 'failureType', 40),
+                'externalMessage',
+                left(coalesce(chosen.reason ->> 'externalMessage', chosen.reason ->> 'internalMessage'), 120),
+                'retryable', chosen.reason -> 'retryable'
+            )) AS reason
+        FROM (
+            SELECT DISTINCT ON (e.job_id)
+                e.job_id,
+                e.attempt_number,
+                a.failure_summary,
+                d.kind = 'cancelled' AS cancelled
+            FROM ends e
+            JOIN attempts a USING (job_id, attempt_number)
+            LEFT JOIN decisions d USING (job_id)
+            WHERE e.kind IN ('failed', 'cancelled')
+            ORDER BY e.job_id, e.attempt_number DESC
+        ) last_failed
         CROSS JOIN LATERAL (
             SELECT coalesce(
-                CASE WHEN d.kind = 'cancelled' THEN jsonb_path_query_first(
-                    a.failure_summary, '$.failures[*] ? (@.failureType == "manual_cancellation")'
+                CASE WHEN last_failed.cancelled THEN jsonb_path_query_first(
+                    last_failed.failure_summary, '$.failures[*] ? (@.failureType == "manual_cancellation")'
                 ) END,
-                jsonb_path_query_first(a.failure_summary, '$.failures[*] ? (!exists(@.streamDescriptor))'),
-                a.failure_summary -> 'failures' -> 0
+                jsonb_path_query_first(
+                    last_failed.failure_summary, '$.failures[*] ? (!exists(@.streamDescriptor))'
+                ),
+                last_failed.failure_summary -> 'failures' -> 0
             ) AS reason
         ) chosen
-        WHERE e.job_id = touched.job_id AND e.kind IN ('failed', 'cancelled')
-        ORDER BY e.attempt_number DESC
-        LIMIT 1
-    ) why ON true
+    ) why USING (job_id)
 ) new
 WHERE j.job_id = new.job_id
     AND (
@@ -331,20 +342,27 @@ CROSS JOIN LATERAL (
 WHERE coalesce(j.config_type, 'sync') IN ('sync', 'refresh') AND coalesce(moved.committed, moved.emitted) = 0
 UNION ALL
 -- Who counted the same records counted differently.
-SELECT r.job_id, r.attempt_number, 'counts_differ',
+SELECT e.job_id, e.attempt_number, 'counts_differ',
     format('%%s streams, such as %%s: emitted %%s by the source, %%s by the platform;'
         ' committed %%s by the platform, %%s by the destination',
-        count(*),
-        (array_agg(r.stream_name ORDER BY r.stream_namespace, r.stream_name))[1],
-        (array_agg(coalesce(r.source_records_emitted::text, '?') ORDER BY r.stream_namespace, r.stream_name))[1],
-        (array_agg(coalesce(r.platform_records_emitted::text, '?') ORDER BY r.stream_namespace, r.stream_name))[1],
-        (array_agg(coalesce(r.platform_records_committed::text, '?') ORDER BY r.stream_namespace, r.stream_name))[1],
-        (array_agg(coalesce(r.destination_records_committed::text, '?')
-            ORDER BY r.stream_namespace, r.stream_name))[1])
+        differing.streams, differing.first[1], differing.first[2], differing.first[3], differing.first[4],
+        differing.first[5])
 FROM ends e
-JOIN stream_reconciliation r USING (job_id, attempt_number)
-WHERE e.kind IS NOT NULL AND r.differs
-GROUP BY r.job_id, r.attempt_number
+-- An aggregate, so that the view is read by key for each attempt, and never as a whole.
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) AS streams,
+        min(ARRAY[
+            r.stream_name,
+            coalesce(r.source_records_emitted::text, '?'),
+            coalesce(r.platform_records_emitted::text, '?'),
+            coalesce(r.platform_records_committed::text, '?'),
+            coalesce(r.destination_records_committed::text, '?')
+        ] COLLATE "C") AS first
+    FROM stream_reconciliation r
+    WHERE r.job_id = e.job_id AND r.attempt_number = e.attempt_number AND r.differs
+) differing
+WHERE e.kind IS NOT NULL AND differing.streams > 0
 UNION ALL
 -- Nobody created the job.
 SELECT job_id, -1, 'job_not_created', 'it has events, and none of them is JobCreated'

@@ -9,7 +9,7 @@ import pytest
 from told import JOB, Told, at, attempt, created, job, stats
 
 from jobtrail import events as e
-from jobtrail.projections.store import Store
+from jobtrail.projections.store import DERIVE, DERIVE_VALUES, Store
 
 USERS = e.ConfiguredStream(name="users")
 ORDERS = e.ConfiguredStream(namespace="shop", name="orders")
@@ -191,3 +191,21 @@ def test_a_scope_of_a_workspace_is_that_workspace(store: Store) -> None:
     scope = {"scope_type": "workspace", "scope_id": "w"}
     Told(store, [job(0, e.JobCreated, config_type="get_spec", config_id="d", **scope)])
     assert store.connection.execute("SELECT workspace_id FROM jobtrail.jobs").fetchall() == [("w",)]
+
+
+def test_derivations_read_the_streams_of_touched_jobs_only(store: Store) -> None:
+    """Each node of a plan that reads stats or statuses does so by job id: what it costs is a batch's."""
+    with store.transaction() as tx:
+        tx.connection.execute("SET LOCAL enable_seqscan = off")
+        for statement in DERIVE:
+            cursor = tx.connection.execute(b"EXPLAIN (FORMAT JSON) " + statement, DERIVE_VALUES)
+            ((plan,),) = cursor.fetchall()
+            for node in nodes(plan[0]["Plan"]):
+                if node.get("Relation Name") in {"stream_stats", "stream_statuses"}:
+                    assert "job_id" in node.get("Index Cond", "") + node.get("Recheck Cond", ""), node
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for part in plan.get("Plans", []):
+        yield from nodes(part)
