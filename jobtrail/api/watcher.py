@@ -110,7 +110,10 @@ class Watcher:
         while True:
             begun = self._begun
             while self._done <= begun:
-                if self._closing or self._looking is None or self._looking.done():
+                if self._closing or self._looking is None:
+                    return
+                if self._looking.done():
+                    self._looking.result()  # raises what ended it
                     return
                 await self._turn.wait()
             yield self._last
