@@ -69,7 +69,7 @@ class Watchdog:
         self._log = Log(settings)
         self._database_url = database_address(settings)
         self._timers = Timers(LAPSE * self.interval)
-        self._database: psycopg.Connection[dict[str, Any]] | None = None
+        self._database: psycopg.Connection[Any] | None = None
         self._publisher: Publisher | None = None
 
     def watch(self) -> list[Awaited]:
@@ -134,8 +134,8 @@ class Watchdog:
             "partitions": list(ends.ends),
             "ends": list(ends.ends.values()),
         }
-        row = self._database.execute(SQL["folded"], values).fetchone()
-        return row == (True,)
+        ((holds,),) = self._database.execute(SQL["folded"], values).fetchall()
+        return bool(holds)
 
     def _awaited(self, rule: str, config_type: str | None, **facts: Any) -> Awaited:
         job_type = job_type_of(config_type)

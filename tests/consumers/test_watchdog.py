@@ -18,7 +18,7 @@ import psycopg
 import pytest
 from cli_scenes import COMMAND, environment
 from cli_service import started
-from confluent_kafka.admin import (
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but its types do not say so
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
@@ -281,7 +281,7 @@ def test_a_projector_that_lags_fails_nobody(quick: Settings) -> None:
 
 
 def test_a_worker_that_comes_back_is_an_anomaly_and_a_retry_may_start(quick: Settings) -> None:
-    about = {"job_id": JOB, "attempt_number": 0}
+    about: dict[str, Any] = {"job_id": JOB, "attempt_number": 0}
     with service(quick), Publisher(quick) as publisher:
         publisher.publish_all([created(), e.AttemptStarted(**about)])
         wait_for(quick, INCOMPLETE)

@@ -350,6 +350,19 @@ def test_a_silent_attempt_says_that_it_lives(kafka: str, topics: Topics, tmp_pat
     assert names(told)[-1] == "AttemptSucceeded"
 
 
+@pytest.mark.parametrize(
+    ("config_type", "beats"), [("check_connection_source", True), ("sync", False), (None, True)]
+)
+def test_a_silent_attempt_of_a_job_that_exists_beats_as_its_type_asks(
+    kafka: str, topics: Topics, tmp_path: Path, config_type: str | None, *, beats: bool
+) -> None:
+    """And after the shortest time of all where the type is not known: its limit may be the shortest."""
+    settings = sdk_settings(kafka, topics, tmp_path, check_status_check_interval=0.15)
+    with Attempt.start(job_id=7, attempt_number=1, config_type=config_type, settings=settings):
+        time.sleep(0.8)
+    assert bool(of_type(published(settings), events.AttemptHeartbeat)) == beats
+
+
 def test_offline_ids_are_apart() -> None:
     """In the order of time, below 2^53, above what the API gives out."""
     ids = [offline_job_id() for _ in range(200)]
