@@ -230,6 +230,7 @@ FROM (
                 last_failed.failure_summary -> 'failures' -> 0
             ) AS reason
         ) chosen
+        WHERE chosen.reason IS NOT NULL
     ) why USING (job_id)
 ) new
 WHERE j.job_id = new.job_id
