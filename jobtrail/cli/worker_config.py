@@ -78,8 +78,8 @@ def _configure_render(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="JSON instead of YAML")
     parser.add_argument("command", nargs="+", metavar="CMD", help="the connector's command, after --")
     parser.example(
-        "jobtrail worker-config render spec --image airbyte/source-faker -- source-faker spec "
-        "| kubectl apply -f -"
+        "jobtrail worker-config render spec --image airbyte/source-faker:latest "
+        "-- sh -c '$AIRBYTE_ENTRYPOINT spec' | kubectl apply -f -"
     )
     parser.set_defaults(run=_render, parser=parser)
 
@@ -133,7 +133,7 @@ def _variables(options: Namespace) -> int:
     if options.json:
         as_json([one._asdict() for one in documented()])
     else:
-        table(Documented._fields, [list(one) for one in documented()])
+        table(Documented._fields, [[cell or "-" for cell in one] for one in documented()])
     return 0
 
 

@@ -217,13 +217,13 @@ class Documented(NamedTuple):
     """What a user must know of one variable."""
 
     variable: str
-    meaning: str
     #: How it is written.
     form: str
     #: What holds where neither it nor its fallback is set; empty: nothing is asked of Kubernetes.
     default: str
     #: The variable that is used where it is not set.
     fallback: str
+    meaning: str
 
 
 def documented() -> Iterator[Documented]:
@@ -233,12 +233,12 @@ def documented() -> Iterator[Documented]:
         setting = _interval_setting(job_type)
         meaning = fields["status_check_interval"].description or ""
         default = f"{Settings.model_fields[setting].default:g}"
-        yield Documented(_settings_variable(setting), meaning, "seconds", default, "")
+        yield Documented(_settings_variable(setting), "seconds", default, "", meaning)
     for field, variable in WorkerConfig.variables().items():
         meaning, default = fields[field].description or "", str(fields[field].default or "")
         for name, *fallback in dict.fromkeys(
             variable.names(job_type) for job_type in (JobType.DEFAULT, *JobType)
         ):
-            yield Documented(name, meaning, variable.form, default, "".join(fallback))
+            yield Documented(name, variable.form, default, "".join(fallback), meaning)
     meaning = fields["environment"].description or ""
-    yield Documented(f"{ENVIRONMENT_PREFIX}*", meaning, "any text", "", "")
+    yield Documented(f"{ENVIRONMENT_PREFIX}*", "any text", "", "", meaning)

@@ -54,7 +54,7 @@ def test_variables_lists_what_the_code_reads(capsys: pytest.CaptureFixture[str])
     assert status == 0
     rows = {text.split()[0]: text.split() for text in out.splitlines()}
     assert rows.keys() == {"variable", *(one.variable for one in documented())}
-    assert rows["SPEC_JOB_KUBE_LABELS"][-1] == "JOB_KUBE_LABELS"
+    assert rows["SPEC_JOB_KUBE_LABELS"][1:4] == ["k1=v1,k2=v2", "-", "JOB_KUBE_LABELS"]
     _, out, _ = said(capsys, "variables", "--json")
     assert json.loads(out) == [one._asdict() for one in documented()]
 
