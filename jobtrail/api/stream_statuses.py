@@ -13,7 +13,7 @@ from typing import Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import Field
 
 from jobtrail.api.attempt_events import not_later
 from jobtrail.api.attempt_models import INT64, AttemptRequestBody, JobId, Millis, Number
@@ -23,7 +23,7 @@ from jobtrail.api.decisions import IdempotencyKey, said_by
 from jobtrail.api.list_models import ConnectionIdRequestBody, Pagination
 from jobtrail.api.models import FilterText, Model
 from jobtrail.api.reads import Row
-from jobtrail.errors import NotFoundError
+from jobtrail.errors import FieldError, NotFoundError
 from jobtrail.events import ConfigType, IncompleteRunCause, RunState, StreamStatus, decision_id
 from jobtrail.kinds import EPOCH, micros
 from jobtrail.projections.generation import named_statements
@@ -60,20 +60,10 @@ class StreamStatusCreateRequestBody(AttemptRequestBody):
     stream_namespace: FilterText | None = None
     run_state: RunState
     incomplete_run_cause: IncompleteRunCause | None = Field(
-        None, validate_default=True, description="With INCOMPLETE, and only there."
+        None, description="With INCOMPLETE, and only there."
     )
     transitioned_at: Millis = Field(description="Milliseconds since 1970 UTC; a later time than now is now.")
     metadata: RateLimit | None = None
-
-    @field_validator("incomplete_run_cause")
-    @classmethod
-    def _with_incomplete(
-        cls, value: IncompleteRunCause | None, info: ValidationInfo
-    ) -> IncompleteRunCause | None:
-        state = info.data.get("run_state")
-        if state is not None and (state == RunState.INCOMPLETE) != (value is not None):
-            raise ValueError("a run that is INCOMPLETE has a cause, and no other one does")
-        return value
 
 
 class StreamStatusUpdateRequestBody(StreamStatusCreateRequestBody):
@@ -169,6 +159,8 @@ def status_id(job_id: int, attempt_number: int, namespace: str | None, name: str
 def _write(
     body: StreamStatusCreateRequestBody, request: Request, key: str | None, *, status: int
 ) -> JSONResponse:
+    if (body.run_state == RunState.INCOMPLETE) != (body.incomplete_run_cause is not None):
+        raise FieldError("incompleteRunCause", "a stream that is INCOMPLETE has one, and no other does")
     shared = context(request)
     with shared.reading() as database:
         job = attempt_standing(database, body.job_id, body.attempt_number)
