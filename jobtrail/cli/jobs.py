@@ -1,4 +1,4 @@
-"""`jobtrail jobs`: list, show, watch and cancel."""
+"""`jobtrail jobs`: list, show, watch, history, cancel and advice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from jobtrail.api import reads
 from jobtrail.api.database import reading
 from jobtrail.api.models import AttemptRead, FailureReason, JobRead, JobStatus
-from jobtrail.cli.parsing import Parser, job_id, positive, seconds, subcommands
+from jobtrail.cli.parsing import Parser, job_id, moment, positive, seconds, subcommands
 from jobtrail.cli.terminal import amount, as_json, clock, console, line, size, span, table
 from jobtrail.settings import Settings
 
@@ -66,6 +66,37 @@ def configure(parser: Parser, _name: str) -> None:
     watched.add_argument("id", type=job_id, metavar="ID")
     watched.example("jobtrail jobs watch 42 && echo done")
     watched.set_defaults(run=_watch, parser=watched)
+
+    told = commands.add_parser(
+        "history",
+        help="one job's events, or the job at a moment",
+        description="Lists the events of a job in the order in which they happened; with --at shows the job "
+        "as it was then, by the same rules as now.",
+    )
+    told.add_argument("id", type=job_id, metavar="ID")
+    told.add_argument(
+        "--at",
+        type=moment,
+        metavar="TIME",
+        help="the job as it was then, and with --json the events until then (ISO 8601 with Z or an offset)",
+    )
+    told.add_argument(
+        "--type",
+        action="append",
+        metavar="TYPE",
+        help="only these events, such as Failure (default: all but AttemptHeartbeat)",
+    )
+    told.add_argument(
+        "--limit", type=positive, default=1000, metavar="N", help="the last N events (default 1000)"
+    )
+    told.add_argument(
+        "--json", action="store_true", help="as jobs/{id}/history of the HTTP interface answers"
+    )
+    told.example(
+        "jobtrail jobs history 42 --type Failure --type AttemptFailed",
+        "jobtrail jobs history 42 --at 2026-03-01T12:00:09Z",
+    )
+    told.set_defaults(run=_history, parser=told)
 
     cancelled = commands.add_parser(
         "cancel",
@@ -153,11 +184,11 @@ def _cells(
     ]
 
 
-def duration(job: JobRead, ended_at: datetime | None) -> float | None:
-    """Seconds from the first start to the end, or to now."""
+def duration(job: JobRead, ended_at: datetime | None, now: datetime | None = None) -> float | None:
+    """Seconds from the first start to the end, or to now, which is the time of day unless given."""
     if job.started_at is None:
         return None
-    end = ended_at or datetime.now(UTC)
+    end = ended_at or now or datetime.now(UTC)
     return max(0.0, end.timestamp() - job.started_at)
 
 
@@ -198,6 +229,12 @@ def _watch(options: Namespace) -> int:
     from jobtrail.cli.watch import watch
 
     return watch(Settings.from_env(), options.id)
+
+
+def _history(options: Namespace) -> int:
+    from jobtrail.cli.history import history
+
+    return history(Settings.from_env(), options)
 
 
 def _cancel(options: Namespace) -> int:

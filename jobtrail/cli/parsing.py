@@ -6,6 +6,7 @@ import argparse
 import difflib
 import textwrap
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Any, Final, NoReturn
 
 from jobtrail.errors import UsageError
@@ -78,6 +79,19 @@ def attempt_number(text: str) -> int:
             f"{text!r} is no attempt number (from 0 to {LARGEST_ATTEMPT_NUMBER})"
         )
     return int(text)
+
+
+def moment(text: str) -> datetime:
+    """An instant from the command line."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        found = None
+    if found is None or found.tzinfo is None:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no moment with an offset from UTC; write 2026-03-01T12:00:09Z or …T14:00:09+02:00"
+        )
+    return found
 
 
 def positive(text: str) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from argparse import Namespace
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from jobtrail.api import reads
 from jobtrail.api.database import reading
 from jobtrail.api.models import AttemptInfoRead, AttemptRead, FailureReason, JobInfoRead, JobStatus
 from jobtrail.api.queries import query
+from jobtrail.api.reads import Database
 from jobtrail.cli.jobs import dump, duration, main_failure
 from jobtrail.cli.terminal import amount, as_json, clock, line, size, span, style_of, table
 from jobtrail.settings import Settings
@@ -29,50 +31,77 @@ STREAM_COLUMNS = (
 ATTEMPT_COLUMNS = ("attempt", "id", "status", "started", "took", "emitted", "committed", "bytes", "worker")
 
 
+class Seen(NamedTuple):
+    """What is known of a job."""
+
+    info: JobInfoRead
+    row: Row
+    attempts: list[Row]
+    anomalies: list[Row]
+    #: (attempt number, namespace, name) → what the stream did last.
+    states: dict[tuple[int, str | None, str], Row]
+    #: The moment at which what runs has run until now.
+    now: datetime
+
+
 def show(settings: Settings, options: Namespace) -> int:
     """Prints one job. Raises JobNotFoundError."""
     with reading(settings) as database:
-        row = reads.job_row(database, options.id)
-        info = reads.job_info(database, options.id, settings.home)
-        found = {"job_id": options.id, "limit": 1000}
-        rows = database.execute(query("attempts"), {"job_ids": [options.id]}).fetchall()
-        anomalies = database.execute(query("anomalies"), found).fetchall()
-        states = {
+        seen = look(database, options.id, settings.home, datetime.now(UTC))
+    if options.json:
+        as_json({**dump(seen.info), "anomalies": seen.anomalies})
+    else:
+        tell(seen, stacktrace=options.stacktrace, lines=options.lines if options.logs else 0)
+    return 0
+
+
+def look(database: Database, job_id: int, home: Path | None, now: datetime) -> Seen:
+    """Reads a job, with its logs where `home` is given. Raises JobNotFoundError."""
+    found = {"job_id": job_id, "limit": 1000}
+    return Seen(
+        reads.job_info(database, job_id, home),
+        reads.job_row(database, job_id),
+        database.execute(query("attempts"), {"job_ids": [job_id]}).fetchall(),
+        database.execute(query("anomalies"), found).fetchall(),
+        {
             (state["attempt_number"], state["stream_namespace"], state["stream_name"]): state
             for state in database.execute(query("stream_states"), found)
-        }
-    if options.json:
-        as_json({**dump(info), "anomalies": anomalies})
-        return 0
-    _answer(info, row)
-    _attempts(rows)
-    _streams([entry.attempt for entry in info.attempts], states)
-    _failures(info.attempts, stacktrace=options.stacktrace)
-    if anomalies:
+        },
+        now,
+    )
+
+
+def tell(seen: Seen, *, stacktrace: bool = False, lines: int = 0) -> None:
+    """Prints a job, with stack traces and the last lines of its logs if asked for."""
+    info = seen.info
+    _answer(info, seen.row, seen.now)
+    _attempts(seen.attempts, seen.now)
+    _streams([entry.attempt for entry in info.attempts], seen.states)
+    _failures(info.attempts, stacktrace=stacktrace)
+    if seen.anomalies:
         line("")
         line("Anomalies", style="bold")
-        for anomaly in anomalies:
+        for anomaly in seen.anomalies:
             line(
                 f"{anomaly['kind']}{_of(anomaly['attempt_number'])}: {anomaly['detail']}",
                 indent=2,
                 style="yellow",
             )
-    _logs(info.attempts, options.lines if options.logs else 0)
-    return 0
+    _logs(info.attempts, lines)
 
 
 def _of(number: int | None) -> str:
     return "" if number is None else f" (attempt {number})"
 
 
-def _answer(info: JobInfoRead, row: Row) -> None:
+def _answer(info: JobInfoRead, row: Row, now: datetime) -> None:
     job, attempts = info.job, [entry.attempt for entry in info.attempts]
     about = f"{job.config_type} of {row['connection_id'] or job.config_id or 'an unknown connection'}"
     line(f"Job {job.id} {job.status.value}: {about}", style=f"bold {style_of(job.status)}")
     if job.status not in {JobStatus.SUCCEEDED, JobStatus.RUNNING, JobStatus.PENDING}:
         line(fault(row, attempts), indent=2)
     line(committed(info), indent=2)
-    took = duration(job, row["ended_at"])
+    took = duration(job, row["ended_at"], now)
     if job.started_at is None:
         line(f"created {clock(job.created_at)}, not started", indent=2)
     else:
@@ -127,7 +156,7 @@ def committed(info: JobInfoRead) -> str:
     return f"{said}; a partial success" if partial and info.job.status != JobStatus.SUCCEEDED else said
 
 
-def _attempts(rows: list[Row]) -> None:
+def _attempts(rows: list[Row], now: datetime) -> None:
     line("")
     if not rows:
         line("No attempt yet", style="bold")
@@ -139,7 +168,7 @@ def _attempts(rows: list[Row]) -> None:
             str(row["attempt_id"]),
             row["status"],
             clock(row["created_at"]),
-            span(((row["ended_at"] or datetime.now(UTC)) - row["created_at"]).total_seconds()),
+            span(((row["ended_at"] or now) - row["created_at"]).total_seconds()),
             amount(row["records_emitted"]),
             amount(row["records_committed"]),
             size(row["bytes_emitted"]),
