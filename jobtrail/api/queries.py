@@ -5,14 +5,19 @@ Values are always bound. Instants leave as timestamptz, sums as numeric or bigin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from jobtrail.projections.generation import named_statements
 
-_TEXTS: Final = named_statements("queries.sql", "api")
+_COMMENT: Final = re.compile(rb"^ *--.*\n", re.MULTILINE)
+#: Without comments: psycopg keeps what it made of a query only where that is short.
+_TEXTS: Final = {
+    name: _COMMENT.sub(b"", text) for name, text in named_statements("queries.sql", "api").items()
+}
 #: What several queries have in common stands in queries.sql once; they name it in braces.
-_PARTS: Final = ("job_columns", "totals")
+_PARTS: Final = ("job_columns", "stream_columns", "totals")
 #: By what jobs can be filtered; each is a part of queries.sql and the name of its value.
 FILTERS: Final = (
     *("config_types", "config_id", "connection_id", "workspace_ids", "statuses", "not_statuses"),

@@ -1,5 +1,5 @@
 -- job: One job.
-SELECT {job_columns}
+SELECT {job_columns}, {stream_columns}
 FROM jobtrail.jobs
 WHERE job_id = %(job_id)s
 ;
@@ -14,7 +14,7 @@ LEFT JOIN ({totals}) t USING (job_id)
 WHERE job_id = %(job_id)s
 ;
 -- jobs_page: The jobs that match, a page of them. The order is one of queries.ORDERS.
-SELECT {job_columns}
+SELECT {job_columns}, {stream_columns}
 FROM jobtrail.jobs
 WHERE {filters}
 ORDER BY {order}
@@ -34,12 +34,15 @@ WHERE job_id = %(including_job_id)s
 job_id, coalesce(status, 'pending') AS status, coalesce(config_type, 'sync') AS config_type,
 coalesce(config_id, '') AS config_id, connection_id, workspace_id, created_at, started_at, ended_at, updated_at,
 cancel_requested_at, cancel_requested_by, cancelled_by,
-streams, streams_to_reset, streams_to_refresh, failure_reason,
+streams_to_reset, failure_reason,
 (SELECT array_agg(DISTINCT n.kind ORDER BY n.kind) FROM jobtrail.anomalies n WHERE n.job_id = jobs.job_id) AS anomalies
 ;
--- config_types: Filter. In these filters the columns stand as in the indexes of the jobs; one that is not given is
--- left out, so that Postgres plans for those that are.
-coalesce(config_type, 'sync') = ANY (%(config_types)s::text[])
+-- stream_columns: Part of job and jobs_page: what may be long.
+streams, streams_to_refresh
+;
+-- config_types: Filter. One that is not given is left out, so that Postgres plans for those that are. Columns stand
+-- bare, or as in an index: Postgres knows how many rows a value of a column has, not one of coalesce.
+config_type = ANY (%(config_types)s::text[]) OR (config_type IS NULL AND 'sync' = ANY (%(config_types)s::text[]))
 ;
 -- config_id: Filter.
 config_id = %(config_id)s
@@ -61,10 +64,10 @@ connection_id = %(connection_id)s
 )
 ;
 -- statuses: Filter.
-coalesce(status, 'pending') = ANY (%(statuses)s::text[])
+status = ANY (%(statuses)s::text[]) OR (status IS NULL AND 'pending' = ANY (%(statuses)s::text[]))
 ;
 -- not_statuses: Filter.
-coalesce(status, 'pending') <> ALL (%(not_statuses)s::text[])
+status <> ALL (%(not_statuses)s::text[]) OR (status IS NULL AND 'pending' <> ALL (%(not_statuses)s::text[]))
 ;
 -- created_from: Filter.
 created_at >= %(created_from)s

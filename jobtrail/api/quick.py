@@ -1,4 +1,4 @@
-"""Answers of one statement, read on the event loop: no thread, no transaction around it, one way to Postgres and back.
+"""Answers of one statement, read on the event loop: no thread, no transaction, one way to Postgres and back.
 
 For what is asked most. A statement alone is a snapshot by itself; it stays prepared on its connection.
 """
@@ -17,7 +17,7 @@ from jobtrail.api import database
 from jobtrail.api.reads import Row
 from jobtrail.consumers.waiting import database_away
 
-#: Connections: a statement takes well under a millisecond, and more of them only take turns on the processors.
+#: Connections: a statement takes well under a millisecond; more would only take turns on the processors.
 SIZE: Final = 4
 #: Seconds for which a request waits for a connection.
 ANSWER_WITHIN: Final = 2.0
@@ -61,8 +61,8 @@ class QuickReads:
             except PoolTimeout as error:
                 raise database_away(self._url, error) from error
             except psycopg.OperationalError:
-                # The connection may have died unseen, as all of them do when Postgres starts anew; asking each time
-                # whether it lives would double the way.
+                # The connection may have died unseen, as all of them do when Postgres starts anew; asking each
+                # time whether it lives would double the way.
                 await self._pool.check()
                 return await self._row(statement, values)
 

@@ -80,7 +80,7 @@ def light(job_id: int, row: Row | None) -> JobInfoLightRead:
     if row is None:
         raise JobNotFoundError(job_id)
     job = _job(row, [row] if row["has_totals"] else [])
-    job.enabled_streams = job.refresh_config = job.stream_aggregated_stats = None
+    job.stream_aggregated_stats = None
     return JobInfoLightRead(job=job)
 
 
@@ -177,12 +177,12 @@ def _either(totals: AttemptStats | None, name: str, otherwise: str) -> int | Non
 def _job(row: Row, totals: Sequence[Row]) -> JobRead:
     of_job = [total for total in totals if total["stream_name"] is None]
     of_streams = [total for total in totals if total["stream_name"] is not None]
-    to_reset, to_refresh = _streams(row["streams_to_reset"]), _streams(row["streams_to_refresh"])
+    to_reset, to_refresh = _streams(row["streams_to_reset"]), _streams(row.get("streams_to_refresh", ()))
     return JobRead(
         id=row["job_id"],
         config_type=row["config_type"],
         config_id=row["config_id"],
-        enabled_streams=_streams(row["streams"]) or None,
+        enabled_streams=_streams(row.get("streams", ())) or None,
         created_at=row["created_at"],
         updated_at=row["updated_at"],
         started_at=row["started_at"],
