@@ -48,7 +48,7 @@ EXTRA_MODULES: Final = frozenset(
         "psycopg_pool",
         "rich",
     }
-    | {"starlette", "tenacity", "uvicorn", "yaml", "yoyo"}
+    | {"sse_starlette", "starlette", "tenacity", "uvicorn", "yaml", "yoyo"}
 )
 INTERRUPTED: Final = 130
 #: As the shell says of a program that SIGPIPE ended.
