@@ -84,14 +84,14 @@ def test_an_undecided_job_keeps_its_connection_and_a_decided_one_never(
     assert {one["jobId"] for one in anomalies["anomalies"]} == {100, 101, 102}
     assert create(client).status_code == 200
 
-    undecided = {
+    undecided: dict[str, list[e.Event]] = {
         "waits": [],
         "runs": [made(e.AttemptStarted, 1, job_id=1001, attempt_number=0)],
         "is to be retried": [made(e.AttemptFailed, 1, job_id=1002, attempt_number=0)],
     }
     for number, (connection, more) in enumerate(undecided.items()):
-        about = {"config_id": connection, "connection_id": connection}
-        project(database, [created(1000 + number, **about), *more])
+        job = created(1000 + number, config_id=connection, connection_id=connection)
+        project(database, [job, *more])
         answer = create(client, {"configType": "refresh", "connectionId": connection})
         assert (answer.status_code, answer.json().get("id")) == (409, 1000 + number), connection
 
