@@ -7,7 +7,7 @@ DEMO_ARGS ?=
 TEST_ARGS ?=
 ROOMS := jobtrail producers consumers projections tests
 
-.PHONY: help setup demo test check format schemas lock clean
+.PHONY: help setup demo test bench-cleanup check format schemas lock clean
 
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -26,6 +26,9 @@ demo: $(STAMP) ## Three real jobs through a real Kafka into a real Postgres; DEM
 
 test: $(STAMP) ## All tests, on real servers that two workers share
 	$(BIN)/python -m pytest -n 2 $(TEST_ARGS)
+
+bench-cleanup: $(STAMP) ## How long writers wait while a million heartbeats are deleted
+	$(BIN)/python benchmarks/cleanup.py
 
 check: $(STAMP) ## Format, lint, types, import contract, generated files
 	$(BIN)/ruff format --check .
