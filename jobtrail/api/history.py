@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import threading
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request
-from pydantic import AwareDatetime, Field
+from pydantic import AfterValidator, AwareDatetime, Field
 
 from jobtrail.api import past, reads
 from jobtrail.api.context import context
@@ -22,8 +21,16 @@ MOST_EVENTS: Final = 1000
 READERS: Final = 4
 _readers = threading.BoundedSemaphore(READERS)
 
-JobEventType = StrEnum("JobEventType", {name: name for name in past.TYPES})
 INT64: Final[dict[str, Any]] = {"format": "int64"}
+
+
+def _known(name: str) -> str:
+    if name not in past.TYPES:
+        raise ValueError(f"it is none of {', '.join(past.TYPES)}")
+    return name
+
+
+JobEventType = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": [*past.TYPES]})]
 
 
 class HistoryEvent(Model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -105,7 +105,7 @@ class Watcher:
             if not self._watched[job_id]:
                 del self._watched[job_id]
 
-    async def looks(self) -> AsyncIterator[Look]:
+    async def looks(self) -> AsyncGenerator[Look, None]:
         """Looks, each begun after it was asked for, until the server stops."""
         while True:
             begun = self._begun

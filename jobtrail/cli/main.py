@@ -24,7 +24,7 @@ COMMANDS: Final = {
     "doctor": ("doctor", "check what is configured and what answers"),
     "run": ("track", "run connectors and report the job"),
     "tap": ("track", "report the connector in a shell pipe"),
-    "jobs": ("jobs", "list, show, watch and cancel jobs"),
+    "jobs": ("jobs", "list, show, watch and cancel jobs, and their history"),
     "anomalies": ("anomalies", "list what contradicts itself"),
     "schedules": ("schedules", "list and run what runs at set times"),
     "heartbeat": ("heartbeat", "say that a dataplane is alive"),

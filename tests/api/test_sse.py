@@ -64,7 +64,8 @@ class Stream:
 
 
 @contextmanager
-def stream(client: httpx.Client, job_id: int = JOB, **headers: str) -> Iterator[Stream]:
+def stream(client: httpx.Client, job_id: int = JOB, seen: str | None = None) -> Iterator[Stream]:
+    headers = {} if seen is None else {"Last-Event-ID": seen}
     with client.stream("GET", f"/v1/jobs/{job_id}/events", headers=headers) as response:
         assert response.status_code == 200, response.read()
         yield Stream(response)
@@ -112,7 +113,7 @@ def test_a_decided_job_is_told_once(http: Any, database: str) -> None:
     with stream(http.client) as told:
         job, end = told
     assert (job.event, end.event) == ("job", "end")
-    with stream(http.client, **{"Last-Event-ID": job.id}) as told:
+    with stream(http.client, seen=job.id) as told:
         assert list(told) == [end]
     again = http.client.get(f"/api/v1/jobs/{JOB}/events", headers={"Last-Event-ID": end.id})
     assert (again.status_code, again.content) == (204, b"")
@@ -122,7 +123,7 @@ def test_who_comes_back_is_told_only_what_is_new(http: Any, database: str) -> No
     project(database, [created(JOB)])
     with stream(http.client) as told:
         seen = told.next().id
-    with stream(http.client, **{"Last-Event-ID": seen}) as told:
+    with stream(http.client, seen=seen) as told:
         project(database, [made(e.AttemptStarted, 1, **ABOUT)])
         assert told.next().data["job"]["status"] == "running"
 
