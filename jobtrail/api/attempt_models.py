@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from jobtrail import kinds
-from jobtrail.api.models import INT64_MAX, FilterText, Model
+from jobtrail.api.models import FilterText, Model
 from jobtrail.producers.failure_reason import METADATA_LIMIT
 from jobtrail.producers.safe_text import safe_json
 
@@ -15,10 +15,35 @@ INT64: Final[dict[str, Any]] = {"format": "int64"}
 #: Text that the events make fit: what no stage can hold is replaced, what is too long is cut.
 AnyText = str
 
-JobId = Annotated[int, Field(strict=True, ge=0, le=INT64_MAX, examples=[42], json_schema_extra=INT64)]
+#: An int64 that OpenAPI, whose bounds are floats, tells exactly; the greatest of all it cannot.
+GREATEST: Final = 9 * 10**18
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, bool | str):
+        raise ValueError("it is no whole number")  # noqa: TRY004  # pydantic's word for what does not fit
+    return value
+
+
+#: JSON knows no difference between 7 and 7.0. Stands last: what stands behind it is not in the document.
+WHOLE: Final = BeforeValidator(_whole)
+JobId = Annotated[int, Field(ge=0, le=GREATEST, examples=[42], json_schema_extra=INT64), WHOLE]
 Number = Annotated[
     int,
-    Field(strict=True, ge=0, le=2**31 - 1, examples=[0], description="From 0 within the job; not an id."),
+    Field(ge=0, le=2**31 - 1, examples=[0], description="From 0 within the job; not an id."),
+    WHOLE,
+]
+Counter = Annotated[int, Field(ge=0, le=GREATEST, json_schema_extra=INT64), WHOLE] | None
+#: Milliseconds since 1970 UTC.
+Millis = Annotated[
+    int,
+    Field(
+        ge=(kinds.INSTANT.minimum or 0) // 1000,
+        le=(kinds.INSTANT.maximum or 0) // 1000,
+        examples=[1_767_225_600_000],
+        json_schema_extra=INT64,
+    ),
+    WHOLE,
 ]
 
 
@@ -26,20 +51,6 @@ def _storable(value: dict[str, Any]) -> dict[str, Any]:
     if problem := kinds.JSON_OBJECT.problem(safe_json(value, METADATA_LIMIT)):
         raise ValueError(problem.detail)
     return value
-
-
-Counter = Annotated[int | None, Field(strict=True, ge=0, le=INT64_MAX, json_schema_extra=INT64)]
-#: Milliseconds since 1970 UTC.
-Millis = Annotated[
-    int,
-    Field(
-        strict=True,
-        ge=(kinds.INSTANT.minimum or 0) // 1000,
-        le=(kinds.INSTANT.maximum or 0) // 1000,
-        examples=[1_767_225_600_000],
-        json_schema_extra=INT64,
-    ),
-]
 
 
 class NewAttemptRequestBody(Model):
@@ -82,7 +93,7 @@ class StreamStatsBody(Model):
     stats: StatsBody
 
 
-Streams = Annotated[list[StreamStatsBody], Field(max_length=10_000)]
+Streams = list[StreamStatsBody]
 
 
 class SaveStatsRequestBody(AttemptRequestBody):
@@ -107,7 +118,7 @@ class StreamMetadataBody(Model):
 class SaveStreamMetadataRequestBody(AttemptRequestBody):
     """What is special about the streams of an attempt."""
 
-    stream_metadata: list[StreamMetadataBody] = Field(default_factory=list, max_length=10_000)
+    stream_metadata: list[StreamMetadataBody] = Field(default_factory=list)
 
 
 class FailedStream(Model):
@@ -135,7 +146,7 @@ class FailureBody(Model):
 class FailureSummaryBody(Model):
     """Why an attempt failed. Whether it was a partial success is told by its committed records, not here."""
 
-    failures: list[FailureBody] = Field(default_factory=list, max_length=1000)
+    failures: list[FailureBody] = Field(default_factory=list)
 
 
 class SyncSummary(Model):

@@ -57,7 +57,11 @@ READ_RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     503: {"model": Problem, "description": "Kafka or Postgres does not answer. A write may be repeated."},
 }
 LATER: Final = "Durable in Kafka, and not to be read yet; the answer has a message beside its other fields."
-RESPONSES: Final[dict[int | str, dict[str, Any]]] = {**READ_RESPONSES, 202: {"description": LATER}}
+RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
+    **READ_RESPONSES,
+    202: {"description": LATER},
+    409: {"model": Problem, "description": "The Idempotency-Key belongs to another request."},
+}
 
 router = APIRouter(prefix="/attempt", tags=["attempts"])
 ends = APIRouter(prefix="/jobs", tags=["attempts"])

@@ -16,7 +16,7 @@ from fastapi import Header
 from jobtrail.api.context import Context
 from jobtrail.api.models import FilterText, Model
 from jobtrail.api.reads import Database
-from jobtrail.errors import FieldError
+from jobtrail.errors import ConflictError
 from jobtrail.events import Event, decision_id, new_event_id, utc_now
 from jobtrail.projections.generation import named_statements
 
@@ -48,18 +48,18 @@ class Said:
 
 
 def first_said(database: Database, *decided: str | int, digest: str | None = None) -> Said:
-    """Now, or when it was said before. Raises FieldError where that was with another digest."""
+    """Now, or when it was said before. Raises ConflictError where that was with another digest."""
     about = ("http", *decided)
     values = {"decision_id": decision_id(*about), "now": utc_now(), "digest": digest}
     row = database.execute(SQL["first_said"], values).fetchone()
     assert row is not None  # noqa: S101  # the statement always has one
     if not row["same_request"]:
-        raise FieldError("Idempotency-Key", "it belongs to another request; take a new key")
+        raise ConflictError("the Idempotency-Key belongs to another request; take a new one")
     return Said(row["decided_at"].astimezone(UTC), about)
 
 
 def said_by(context: Context, endpoint: str, body: Model, key: str | None) -> Said:
-    """What a request says: something new, or with a key what its first one said. Raises FieldError."""
+    """What a request says: something new, or with a key what its first one said. Raises ConflictError."""
     if key is None:
         return Said(utc_now())
     digest = hashlib.sha256(body.model_dump_json().encode()).hexdigest()

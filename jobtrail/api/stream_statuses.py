@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from jobtrail.api.attempt_events import not_later
 from jobtrail.api.attempt_models import INT64, AttemptRequestBody, JobId, Millis, Number
@@ -50,8 +50,18 @@ class RateLimit(Model):
     quota_reset: Millis | None = Field(None, description="Milliseconds since 1970 UTC.")
 
 
+#: JSON Schema's way of saying that INCOMPLETE has a cause, and nothing else has one.
+CAUSE_SCHEMA: Final[dict[str, Any]] = {
+    "if": {"properties": {"runState": {"const": "INCOMPLETE"}}, "required": ["runState"]},
+    "then": {"properties": {"incompleteRunCause": {"type": "string"}}, "required": ["incompleteRunCause"]},
+    "else": {"properties": {"incompleteRunCause": {"type": "null"}}},
+}
+
+
 class StreamStatusCreateRequestBody(AttemptRequestBody):
     """A stream entered a run state. Its job says to which workspace and connection it belongs."""
+
+    model_config = ConfigDict(json_schema_extra=CAUSE_SCHEMA)
 
     workspace_id: FilterText
     connection_id: FilterText

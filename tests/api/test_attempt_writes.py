@@ -235,14 +235,14 @@ def test_whoever_repeats_a_write_says_nothing_new(worker: Worker, patient: Setti
 
 
 def test_one_key_is_for_one_request(worker: Worker) -> None:
-    """Another request with the same key is refused, naming the header."""
+    """Another request with the same key is refused, and nothing of it is kept."""
     attempt = worker.attempt(worker.job())
     body = {**attempt, "streamStats": [counted("users", recordsCommitted=3)]}
     worker.done("attempt/save_stats", body, key="k")
     other = {**attempt, "streamStats": [counted("users", recordsCommitted=4)]}
     answer = worker.post("attempt/save_stats", other, "k")
-    assert answer.status_code == 422
-    assert answer.json()["validationErrors"][0]["propertyPath"] == "Idempotency-Key"
+    assert (answer.status_code, "Idempotency-Key" in answer.json()["message"]) == (409, True)
+    assert worker.done("attempt/get_combined_stats", attempt) == {"recordsCommitted": 3}
 
 
 def test_old_counters_repeated_late_do_not_replace_newer_ones(worker: Worker) -> None:
@@ -439,9 +439,9 @@ def test_no_attempt_for_a_job_that_is_over_runs_or_is_unknown(worker: Worker, da
         ],
     )
     attempt = worker.attempt(worker.job())
-    answers = [worker.post(NEW, {"jobId": n}) for n in (7, 8, attempt["jobId"], 9999, 2**63 - 1)]
+    answers = [worker.post(NEW, {"jobId": n}) for n in (7, 8, attempt["jobId"], 9999, 2**62)]
     assert [one.status_code for one in answers] == [409, 409, 409, 404, 404]
-    assert [one.json()["id"] for one in answers] == [7, 8, attempt["jobId"], 9999, 2**63 - 1]
+    assert [one.json()["id"] for one in answers] == [7, 8, attempt["jobId"], 9999, 2**62]
     said = [one.json()["message"] for one in answers]
     for text, words in zip(said, ("is over (failed)", "1,024", "attempt 0", "no job", "no job"), strict=True):
         assert words in text
@@ -469,6 +469,8 @@ ATTEMPT = {"jobId": 1, "attemptNumber": 0}
 MISFITS: list[tuple[str, dict[str, Any], str]] = [
     (NEW, {}, "jobId"),
     (NEW, {"jobId": "one"}, "jobId"),
+    (NEW, {"jobId": True}, "jobId"),
+    (NEW, {"jobId": 1.5}, "jobId"),
     (NEW, {"jobId": -1}, "jobId"),
     (NEW, {"jobId": 2**63}, "jobId"),
     ("attempt/save_stats", {"jobId": 1}, "attemptNumber"),
