@@ -5,9 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_ARGS ?=
 TEST_ARGS ?=
+BENCH_ARGS ?=
 ROOMS := jobtrail producers consumers projections tests
 
-.PHONY: help setup demo test bench-cleanup check format schemas lock clean
+.PHONY: help setup demo test bench-cleanup bench-read check format schemas lock clean
 
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -26,6 +27,9 @@ demo: $(STAMP) ## Three real jobs through a real Kafka into a real Postgres; DEM
 
 test: $(STAMP) ## All tests, on real servers that two workers share
 	$(BIN)/python -m pytest -n 2 $(TEST_ARGS)
+
+bench-read: $(STAMP) ## How fast the HTTP interface reads among a million jobs; BENCH_ARGS, such as --jobs 10000
+	$(BIN)/python benchmarks/read.py --check $(BENCH_ARGS)
 
 bench-cleanup: $(STAMP) ## How long writers wait while a million heartbeats are deleted
 	$(BIN)/python benchmarks/cleanup.py

@@ -31,22 +31,22 @@ router = APIRouter(
 
 
 def answered(model: Model) -> Response:
-    """An answer made by pydantic at once: FastAPI would check and copy it first, at several times the cost."""
+    """An answer made by pydantic at once: FastAPI would check and copy it, at several times the cost."""
     return Response(model.model_dump_json(by_alias=True, exclude_none=True), media_type="application/json")
 
 
-@router.post("/get", response_model_exclude_none=True)
-def get_job(body: JobIdRequestBody, request: Request) -> JobInfoRead:
+@router.post("/get", response_model=JobInfoRead)
+def get_job(body: JobIdRequestBody, request: Request) -> Response:
     """A job with its attempts, their streams, failures and logs."""
     with context(request).reading() as connection:
-        return reads.job_info(connection, body.id, context(request).settings.home)
+        return answered(reads.job_info(connection, body.id, context(request).settings.home))
 
 
-@router.post("/get_without_logs", response_model_exclude_none=True)
-def get_job_without_logs(body: JobIdRequestBody, request: Request) -> JobInfoRead:
+@router.post("/get_without_logs", response_model=JobInfoRead)
+def get_job_without_logs(body: JobIdRequestBody, request: Request) -> Response:
     """The same with empty logs."""
     with context(request).reading() as connection:
-        return reads.job_info(connection, body.id, None)
+        return answered(reads.job_info(connection, body.id, None))
 
 
 async def get_job_light(body: JobIdRequestBody, request: Request) -> Response:
@@ -64,22 +64,22 @@ router.add_api_route(
 )
 
 
-@router.post("/list", response_model_exclude_none=True)
-def list_jobs(body: JobListRequestBody, request: Request) -> JobReadList:
+@router.post("/list", response_model=JobReadList)
+def list_jobs(body: JobListRequestBody, request: Request) -> Response:
     """Jobs with their attempts, newest first unless asked otherwise, and how many match in all."""
     with context(request).reading() as connection:
-        return lists.job_list(connection, body)
+        return answered(lists.job_list(connection, body))
 
 
-@router.post("/list_for_workspaces", response_model_exclude_none=True)
-def list_jobs_for_workspaces(body: JobListForWorkspacesRequestBody, request: Request) -> JobReadList:
+@router.post("/list_for_workspaces", response_model=JobReadList)
+def list_jobs_for_workspaces(body: JobListForWorkspacesRequestBody, request: Request) -> Response:
     """The same for the jobs of some workspaces."""
     with context(request).reading() as connection:
-        return lists.job_list(connection, body)
+        return answered(lists.job_list(connection, body))
 
 
-@router.post("/get_last_replication_job", response_model_exclude_none=True)
-def get_last_replication_job(body: ConnectionIdRequestBody, request: Request) -> JobOptionalRead:
+@router.post("/get_last_replication_job", response_model=JobOptionalRead)
+def get_last_replication_job(body: ConnectionIdRequestBody, request: Request) -> Response:
     """The connection's newest sync, reset, refresh or clear that was not cancelled; none: no job."""
     with context(request).reading() as connection:
-        return lists.last_replication_job(connection, body.connection_id)
+        return answered(lists.last_replication_job(connection, body.connection_id))

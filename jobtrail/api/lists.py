@@ -81,7 +81,7 @@ def _up_to(
 ) -> tuple[int, int]:
     """Limit and offset of all pages up to the job's, the last MAX_ROWS of them; 0 where it is not."""
     values = {**found, "including_job_id": job_id}
-    place = database.execute(query("job_place", order, found), values).fetchone()
+    place = database.execute(query("job_place", order, found), values, prepare=False).fetchone()
     end = -(-place["place"] // size) * size if place else 0
     limit = min(end, MAX_ROWS)
     return limit, end - limit

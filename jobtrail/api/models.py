@@ -29,11 +29,6 @@ def _seconds(value: object) -> object:
     return int(value.timestamp()) if isinstance(value, datetime) else value
 
 
-def _integer(value: object) -> object:
-    """Sums are numeric in SQL; they leave as integers."""
-    return None if value is None else int(value)  # type: ignore[call-overload]  # a Decimal or an int
-
-
 def _encodable(value: str) -> str:
     try:
         value.encode()
@@ -44,7 +39,8 @@ def _encodable(value: str) -> str:
 
 FilterText = Annotated[Name, AfterValidator(_encodable)]
 EpochSeconds = Annotated[int, BeforeValidator(_seconds), Field(json_schema_extra={"format": "int64"})]
-Count = Annotated[int | None, BeforeValidator(_integer), Field(json_schema_extra={"format": "int64"})]
+#: Sums are numeric in SQL; they leave as integers.
+Count = Annotated[int | None, Field(json_schema_extra={"format": "int64"})]
 Old = Annotated[Count, Field(deprecated=True)]
 
 

@@ -61,8 +61,8 @@ class QuickReads:
             except PoolTimeout as error:
                 raise database_away(self._url, error) from error
             except psycopg.OperationalError:
-                # The connection may have died unseen, as all of them do when Postgres starts anew; asking each
-                # time whether it lives would double the way.
+                # The connection may have died unseen, as all do when Postgres starts anew; asking each time
+                # whether it lives would double the way.
                 await self._pool.check()
                 return await self._row(statement, values)
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from psycopg import Connection
-from pydantic import BaseModel
 
 from jobtrail.api.models import (
     AttemptFailureSummary,
@@ -35,7 +34,6 @@ from jobtrail.api.queries import FILTERS, query
 from jobtrail.errors import NotFoundError
 from jobtrail.producers.logs import read_log
 
-M = TypeVar("M", bound=BaseModel)
 Row = dict[str, Any]
 Database = Connection[Row]
 LIGHT: Final = query("job_light")
@@ -105,12 +103,13 @@ def jobs_page(
 ) -> list[Row]:
     """Rows of a part of the jobs that match."""
     values = {**found, "limit": limit, "offset": offset}
-    return database.execute(query("jobs_page", order, found), values).fetchall()
+    # Here and in the count Postgres plans for these values: a status may be rare or common.
+    return database.execute(query("jobs_page", order, found), values, prepare=False).fetchall()
 
 
 def jobs_count(database: Database, found: dict[str, Any]) -> int:
     """How many jobs match, exactly."""
-    row = database.execute(query("jobs_count", filters=found), found).fetchone()
+    row = database.execute(query("jobs_count", filters=found), found, prepare=False).fetchone()
     return int(row["jobs"]) if row else 0
 
 
@@ -119,7 +118,7 @@ def full_jobs(database: Database, rows: Sequence[Row], *, by_stream: bool = True
     ids = [row["job_id"] for row in rows]
     totals = defaultdict(list)
     if ids:
-        for total in database.execute(query("totals"), {"job_ids": ids, "by_stream": by_stream}):
+        for total in database.execute(query("totals"), {"job_ids": ids, "by_stream": by_stream}).fetchall():
             totals[total["job_id"]].append(total)
     return [_job(row, totals[row["job_id"]]) for row in rows]
 
@@ -131,26 +130,21 @@ def attempts_of(database: Database, job_ids: Sequence[int]) -> dict[int, list[At
         return attempts
     of = {"job_ids": list(job_ids)}
     streams = defaultdict(list)
-    for row in database.execute(query("streams"), of):
+    for row in database.execute(query("streams"), of).fetchall():
         streams[row["job_id"], row["attempt_number"]].append(
             AttemptStreamStats(
                 stream_name=row["stream_name"],
                 stream_namespace=row["stream_namespace"],
-                stats=_known(AttemptStats, row),
+                stats=AttemptStats.model_validate(row),
             )
         )
-    for row in database.execute(query("attempts"), of):
+    for row in database.execute(query("attempts"), of).fetchall():
         attempts[row["job_id"]].append(_attempt(row, streams[row["job_id"], row["attempt_number"]]))
     return attempts
 
 
-def _known(model: type[M], row: Row) -> M:
-    """A model from the columns of its names."""
-    return model(**{name: row[name] for name in model.model_fields if name in row})
-
-
 def _attempt(row: Row, streams: list[AttemptStreamStats]) -> AttemptRead:
-    totals = _known(AttemptStats, row) if row["has_totals"] else None
+    totals = AttemptStats.model_validate(row) if row["has_totals"] else None
     summary = row["failure_summary"]
     return AttemptRead(
         id=row["attempt_number"],
@@ -189,8 +183,8 @@ def _job(row: Row, totals: Sequence[Row]) -> JobRead:
         status=row["status"],
         reset_config=ResetConfig(streams_to_reset=to_reset) if to_reset else None,
         refresh_config=RefreshConfig(streams_to_refresh=to_refresh) if to_refresh else None,
-        aggregated_stats=_known(JobAggregatedStats, of_job[0]) if of_job else None,
-        stream_aggregated_stats=[_known(StreamAggregatedStats, total) for total in of_streams],
+        aggregated_stats=JobAggregatedStats.model_validate(of_job[0]) if of_job else None,
+        stream_aggregated_stats=[StreamAggregatedStats.model_validate(total) for total in of_streams],
         failure_reason=JobFailureReason.model_validate(row["failure_reason"])
         if row["failure_reason"]
         else None,
