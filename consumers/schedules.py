@@ -122,7 +122,7 @@ def state(connection: Connection[Any], settings: Settings, schedule: Schedule) -
         row = cursor.execute(SQL["state"], values).fetchone()
     assert row is not None  # noqa: S101  # VALUES has one
     crontab = schedule.crontab(settings)
-    result: Result = row["outcome"]
+    result: Result | None = row["outcome"]
     next_at = crontab.after(row["now"])
     if result is None:
         result = "never" if row["started_at"] is None else "running" if row["held"] else "interrupted"

@@ -109,7 +109,13 @@ def elsewhere(database: str) -> Iterator[Connection[Any]]:
 def counting(done: list[bool], then: Callable[[threading.Event], None] = lambda _: None) -> Schedule:
     """A schedule, hourly, that counts its runs."""
 
-    def work(_: Connection[Any], __: Settings, stop: threading.Event, *, dry_run: bool) -> Report:
+    def work(
+        connection: Connection[Any],  # noqa: ARG001  # as a schedule's work is called
+        settings: Settings,  # noqa: ARG001  # as above
+        stop: threading.Event,
+        *,
+        dry_run: bool,
+    ) -> Report:
         done.append(dry_run)
         then(stop)
         return Report(f"ran {len(done)}", {"runs": len(done)})
