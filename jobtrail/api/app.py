@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import compile_path
 
 from jobtrail.api.access import TOKEN_PATH, TOKEN_PATHS, BodyLimit, Tokens
 from jobtrail.api.context import Context, NotYetReadableError
@@ -137,10 +138,23 @@ async def _broken(_: Request, _error: Exception) -> JSONResponse:
     return JSONResponse({"message": "the server could not make this answer; its log says why"}, 500)
 
 
-async def _refused(_: Request, error: Exception) -> JSONResponse:
+async def _refused(request: Request, error: Exception) -> JSONResponse:
     """No such path, wrong method, a body that cannot be read."""
     assert isinstance(error, StarletteHTTPException)  # noqa: S101  # registered for it
-    return JSONResponse({"message": str(error.detail)}, error.status_code, error.headers)
+    if error.status_code == 400:  # the one of FastAPI's own: a body that is no UTF-8
+        return _invalid_input([FieldProblem(property_path="body", message=str(error.detail))])
+    headers = {"allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return JSONResponse({"message": str(error.detail)}, error.status_code, headers)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of a path; Starlette tells those of the first of its routes only."""
+    paths: dict[str, Iterable[str]] = request.app.openapi()["paths"]
+    path = request.url.path
+    found = (
+        [paths[path]] if path in paths else [paths[one] for one in paths if compile_path(one)[0].match(path)]
+    )
+    return ", ".join(sorted({method.upper() for methods in found for method in methods}))
 
 
 async def _invalid(_: Request, error: Exception) -> JSONResponse:

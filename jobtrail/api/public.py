@@ -90,13 +90,13 @@ def start_job(body: JobCreateRequest, request: Request, key: IdempotencyKey = No
     return _response(request, create_job(context(request), wanted, key), ())
 
 
-@router.get("/{jobId}", response_model_exclude_none=True, responses={404: {"model": Problem}})  # noqa: FAST003  # an alias
+@router.get("/{jobId:int}", response_model_exclude_none=True, responses={404: {"model": Problem}})  # noqa: FAST003  # an alias
 def get_job(job_id: JobId, request: Request, include: Annotated[Include, Query()] = ()) -> JobResponse:
     """A job of a connection."""
     return _response(request, job_id, include)
 
 
-@router.delete("/{jobId}", response_model_exclude_none=True, responses=WRITES)  # noqa: FAST003  # an alias
+@router.delete("/{jobId:int}", response_model_exclude_none=True, responses=WRITES)  # noqa: FAST003  # an alias
 def delete_job(job_id: JobId, request: Request) -> JobResponse:
     """Cancels a job; whoever runs it is asked to, and may take a while to obey."""
     _response(request, job_id, ())

@@ -22,9 +22,7 @@ SQL: Final = named_statements("scopes.sql", "api")
 class Scoped(Model):
     """What a job belongs to: a workspace, or an organization, which stands for its default workspace."""
 
-    scope_type: FilterText | None = Field(
-        None, description="workspace or organization.", examples=["organization"]
-    )
+    scope_type: ScopeType | None = Field(None, examples=["organization"])
     scope_id: FilterText | None = None
     workspace_id: FilterText | None = Field(
         None, description="Without a scope the job's; with one it must be the scope's."

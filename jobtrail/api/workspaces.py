@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from jobtrail.api.context import context
 from jobtrail.api.job_commands import WRITES
@@ -24,7 +24,7 @@ class WorkspaceRegisterRequestBody(WorkspaceIdRequestBody):
     """The facts about a workspace; they replace those that were told before."""
 
     organization_id: FilterText | None = Field(None, min_length=1)
-    is_default: bool = Field(
+    is_default: StrictBool = Field(
         default=False, description="Jobs with the organization as their scope belong here."
     )
     name: FilterText | None = Field(None, description="For people.")

@@ -191,3 +191,16 @@ def test_without_tokens_clients_that_need_one_get_one(http: Any) -> None:
     assert given["token_type"] == "Bearer"
     bearer = {"authorization": f"Bearer {given['access_token']}"}
     assert http.client.get("/v1/jobs", headers=bearer).status_code == 200
+
+
+def test_a_method_that_a_path_does_not_take_is_told_those_that_it_does(http: Any) -> None:
+    """Also where a path could be taken for a job's id; and a body that is no text is told as one."""
+    for method, path, allowed in (
+        ("PUT", "/v1/jobs", "GET, POST"),
+        ("POST", "/v1/jobs/7", "DELETE, GET"),
+        ("GET", "/v1/jobs/create", "POST"),
+    ):
+        answer = http.client.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    answer = http.client.post("/v1/jobs", content=b"\xff", headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["validationErrors"][0]["propertyPath"]) == (422, "body")
