@@ -244,7 +244,7 @@ def _attempt(database: Database, body: AttemptRequestBody) -> AttemptRead:
     raise JobNotFoundError(body.job_id, f"there is no attempt {body.attempt_number} of job {body.job_id}")
 
 
-def _about(body: AttemptRequestBody) -> dict[str, int]:
+def _about(body: AttemptRequestBody) -> dict[str, Any]:
     return {"job_id": body.job_id, "attempt_number": body.attempt_number}
 
 

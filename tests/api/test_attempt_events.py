@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jobtrail import codec
 from jobtrail.api.attempt_events import failure_events, metadata_events, stats_events
-from jobtrail.api.attempt_models import FailureSummaryBody, StreamMetadataBody, StreamStatsBody
+from jobtrail.api.attempt_models import GREATEST, FailureSummaryBody, StreamMetadataBody, StreamStatsBody
 from jobtrail.api.attempt_numbers import Standing, next_number
 from jobtrail.api.decisions import Said
 from jobtrail.errors import ConflictError
@@ -35,7 +35,7 @@ failures = st.fixed_dictionaries(
         "metadata": st.none() | st.dictionaries(st.text(), st.none() | st.integers() | st.text(), max_size=3),
     }
 )
-counters = st.none() | st.integers(0, 2**63 - 1)
+counters = st.none() | st.integers(0, GREATEST)
 streams = st.fixed_dictionaries(
     {
         "streamName": names,
