@@ -67,6 +67,9 @@ class QuickReads:
                 return await self._row(statement, values)
 
     async def _row(self, statement: bytes, values: Mapping[str, Any]) -> Row | None:
-        async with self._pool.connection() as connection:
+        connection = await self._pool.getconn()  # not connection(): there is no transaction to end
+        try:
             cursor = await connection.execute(statement, values, prepare=True)
             return await cursor.fetchone()
+        finally:
+            await self._pool.putconn(connection)
