@@ -125,12 +125,25 @@ class AttemptStats(Model):
     estimated_bytes: Count = None
 
 
+class StreamReconciliation(Model):
+    """What each reporter counted of a stream. Absent: it did not say."""
+
+    source_records_emitted: Count = None
+    platform_records_emitted: Count = None
+    platform_records_committed: Count = None
+    destination_records_committed: Count = None
+
+
 class AttemptStreamStats(Model):
     """Counters of one stream of an attempt."""
 
     stream_name: str
     stream_namespace: str | None = None
     stats: AttemptStats
+    reconciliation: StreamReconciliation | None = Field(
+        None,
+        description="Only in jobs/get and where they differ: source, platform and destination, each its own.",
+    )
 
 
 class FailureReason(Model):

@@ -114,6 +114,13 @@ FROM jobtrail.stream_totals
 WHERE job_id = ANY (%(job_ids)s::bigint[])
 ORDER BY job_id, attempt_number, stream_namespace NULLS FIRST, stream_name
 ;
+-- differences: Streams of a job that reporters count differently, by attempt.
+SELECT
+    attempt_number, stream_namespace, stream_name, source_records_emitted, platform_records_emitted,
+    platform_records_committed, destination_records_committed
+FROM jobtrail.stream_reconciliation
+WHERE job_id = %(job_id)s::bigint AND differs
+;
 -- totals: Totals over the attempts of some jobs: a row with a stream_name for each stream, where %(by_stream)s, and one
 -- without for the job. An incremental stream counts with all its attempts; a full refresh with its last one and,
 -- going back, with those that each next one resumed (StreamMetadata.was_resumed). A stream whose sync mode

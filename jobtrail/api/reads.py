@@ -29,6 +29,7 @@ from jobtrail.api.models import (
     ResetConfig,
     StreamAggregatedStats,
     StreamDescriptor,
+    StreamReconciliation,
 )
 from jobtrail.api.queries import FILTERS, query
 from jobtrail.errors import NotFoundError
@@ -51,6 +52,7 @@ def job_info(database: Database, job_id: int, home: Path | None) -> JobInfoRead:
     """A job with its attempts and, where `home` is given, their logs. Raises JobNotFoundError."""
     row = job_row(database, job_id)
     attempts = attempts_of(database, [job_id])[job_id]
+    _reconcile(database, job_id, attempts)
     return JobInfoRead(
         job=full_jobs(database, [row])[0],
         attempts=[
@@ -61,6 +63,19 @@ def job_info(database: Database, job_id: int, home: Path | None) -> JobInfoRead:
             for attempt in attempts
         ],
     )
+
+
+def _reconcile(database: Database, job_id: int, attempts: Sequence[AttemptRead]) -> None:
+    """Adds what reporters counted differently."""
+    differences = {
+        (row["attempt_number"], row["stream_namespace"], row["stream_name"]): row
+        for row in database.execute(query("differences"), {"job_id": job_id})
+    }
+    for attempt in attempts:
+        for stream in attempt.stream_stats:
+            key = (attempt.attempt_number, stream.stream_namespace, stream.stream_name)
+            if key in differences:
+                stream.reconciliation = StreamReconciliation.model_validate(differences[key])
 
 
 def job_light(database: Database, job_id: int) -> JobInfoLightRead:

@@ -126,3 +126,25 @@ def test_every_answer_that_shows_a_status_shows_the_failure_and_what_is_wrong_15
     attempts = [full["attempts"][0]["attempt"], listed["jobs"][0]["attempts"][0]]
     for attempt in attempts:
         assert {"activity_after_end", "success_not_deciding"} <= set(attempt["anomalies"])
+
+
+def test_what_source_platform_and_destination_counted_is_shown_where_it_differs_24856(
+    http: Any, database: str
+) -> None:
+    about = {"job_id": 7, "attempt_number": 0, "sequence": 1}
+    project(
+        database,
+        [
+            created(7),
+            made(e.AttemptStarted, 1, job_id=7, attempt_number=0),
+            made(e.StreamStats, 2, **about, stream_name="a", reporter="source", records_emitted=10),
+            made(e.StreamStats, 2, **about, stream_name="a", reporter="platform", records_emitted=9),
+            made(e.StreamStats, 2, **about, stream_name="b", reporter="source", records_emitted=5),
+            made(e.StreamStats, 2, **about, stream_name="b", reporter="platform", records_emitted=5),
+        ],
+    )
+    streams = http.asked("get", {"id": 7})["attempts"][0]["attempt"]["streamStats"]
+    assert [stream.get("reconciliation") for stream in streams] == [
+        {"sourceRecordsEmitted": 10, "platformRecordsEmitted": 9},
+        None,
+    ]
