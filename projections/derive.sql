@@ -271,14 +271,16 @@ SELECT e.job_id, e.attempt_number, 'start_after_decision',
 FROM ends e JOIN decisions d USING (job_id)
 WHERE e.begun_at > d.at
 UNION ALL
--- Two starts of one attempt, two creations of one job, two bodies under one event id.
+-- Two starts of one attempt, two creations of one job, two bodies under one event id. The start of whoever gave out the
+-- attempt's number, without a word on the worker, and that of the worker are one.
 SELECT job_id, coalesce(attempt_number, -1),
     CASE event_type WHEN 'AttemptStarted' THEN 'second_start' ELSE 'job_id_used_twice' END,
     format('%%s %%s events', count(*), event_type)
 FROM touched JOIN job_events USING (job_id)
+CROSS JOIN LATERAL (SELECT body::jsonb ?| %(about_worker)s::text[] AS taken) start
 WHERE event_type IN ('AttemptStarted', 'JobCreated')
 GROUP BY job_id, attempt_number, event_type
-HAVING count(*) > 1
+HAVING count(*) FILTER (WHERE taken) > 1 OR count(*) FILTER (WHERE NOT taken) > 1
 UNION ALL
 SELECT job_id, coalesce(attempt_number, -1), 'event_id_used_twice',
     format('event %%s has two bodies', min(event_id::text))

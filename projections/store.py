@@ -20,7 +20,7 @@ from jobtrail.errors import JobtrailError, LogError
 from jobtrail.projections import generation as g
 from jobtrail.projections import merge
 from jobtrail.projections.letters import DeadLetter
-from jobtrail.projections.tables import HEARTBEATS, TABLES
+from jobtrail.projections.tables import ABOUT_WORKER, HEARTBEATS, TABLES
 
 PROJECTION_SET: Final = "core"
 
@@ -175,4 +175,5 @@ DERIVE: Final = [statement.encode() for statement in g.statements("derive.sql")]
 DERIVE_VALUES: Final = {
     "cancelled_internal": events.CANCELLED_INTERNAL_MESSAGE,
     "cancelled_external": events.CANCELLED_EXTERNAL_MESSAGE,
+    "about_worker": list(ABOUT_WORKER),
 }

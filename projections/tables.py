@@ -149,18 +149,20 @@ JOBS: Final = Table(
     ),
 )
 
+#: Who runs an attempt of what; a start that says any of it is a worker's.
+ABOUT_WORKER: Final = (
+    *("worker", "dataplane"),
+    *("source_image", "source_version", "destination_image", "destination_version"),
+)
+TAKEN: Final = [pl.col(name).is_not_null() for name in ABOUT_WORKER]
+
 ATTEMPTS: Final = Table(
     name="attempts",
     key={"job_id": "job_id", "attempt_number": "attempt_number"},
     rules=(
-        _first(
-            e.AttemptStarted,
-            "started",
-            _same(
-                *("worker", "dataplane"),
-                *("source_image", "source_version", "destination_image", "destination_version"),
-            ),
-        ),
+        _first(e.AttemptStarted, "started"),
+        # Whoever gave out the number may have started the attempt before a worker did.
+        _first(e.AttemptStarted, "taken", _same(*ABOUT_WORKER), where=pl.any_horizontal(TAKEN)),
         _first(e.AttemptSucceeded, "succeeded"),
         _first(e.AttemptFailed, "failed"),
         _first(e.Cancelled, "cancelled", _same("cancelled_by")),

@@ -34,3 +34,7 @@ CROSS JOIN LATERAL (
     ORDER BY h.received_at DESC, h.event_id DESC
     LIMIT 1
 ) newest;
+
+-- The first start that names its worker: who gave out the attempt's number over HTTP may have started it before.
+ALTER TABLE attempts ADD COLUMN taken_at timestamptz, ADD COLUMN taken_event_id uuid;
+UPDATE attempts SET taken_at = started_at, taken_event_id = started_event_id;

@@ -118,6 +118,18 @@ def test_counts_that_disagree_are_shown_30844(store: Store) -> None:
     assert row == [(10, 9, 9, 9, True)]
 
 
+def test_whoever_gave_out_the_number_may_start_before_the_worker_does(store: Store) -> None:
+    """Two starts are one where only one names a worker; its name is shown, and the first instant."""
+    worker = attempt(3, 0, e.AttemptStarted, worker="w1", source_image="source-x")
+    assert Told(store, [created(), started(1), worker]).anomalies == set()
+    row = store.connection.execute(
+        "SELECT started_at, worker, source_image FROM jobtrail.attempts"
+    ).fetchall()
+    assert row == [(at(1), "w1", "source-x")]
+    again = Told(store, [attempt(4, 0, e.AttemptStarted, worker="w2")])
+    assert again.anomalies == {(0, "second_start")}
+
+
 def short_failure(store: Store) -> Any:
     ((reason,),) = store.connection.execute("SELECT failure_reason FROM jobtrail.jobs").fetchall()
     return reason
