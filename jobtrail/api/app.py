@@ -60,7 +60,8 @@ def ready(request: Request) -> JSONResponse:
 def create_app(settings: Settings, tokens: Sequence[str] = ()) -> FastAPI:
     """The application over the Postgres of `settings`, or the one that runs under its home.
 
-    Raises EmbeddedError where there is neither, SettingError for a SYNC_JOB_RETRIES_* that does not fit. Postgres need not answer yet: requests get 503 until it does.
+    Raises EmbeddedError where there is neither, SettingError for a SYNC_JOB_RETRIES_* that does not fit.
+    Postgres need not answer yet: requests get 503 until it does.
     """
     shared = Context(settings)
 

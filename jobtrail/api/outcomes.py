@@ -110,10 +110,10 @@ def list_anomalies(
     cursor: Annotated[str | None, Query(description="nextCursor of the page before.")] = None,
 ) -> AnomalyList:
     """Contradictions between events, and successes without evidence."""
-    found = {"job_id": job_id, "kinds": kind or None}
+    kinds = kind or None
     with context(request).reading() as connection:
-        rows = anomalies(connection, **found, after=_place(cursor), limit=limit + 1)
-        count = connection.execute(QUERIES["anomalies_count"], found).fetchone()
+        rows = anomalies(connection, job_id=job_id, kinds=kinds, after=_place(cursor), limit=limit + 1)
+        count = connection.execute(QUERIES["anomalies_count"], {"job_id": job_id, "kinds": kinds}).fetchone()
     page = rows[:limit]
     return AnomalyList(
         anomalies=[

@@ -18,7 +18,7 @@ def incomplete(
     end = ended or datetime.now(UTC)
     found: list[e.Event] = [created(job_id)]
     for number in range(attempts):
-        about = {"job_id": job_id, "attempt_number": number}
+        about: dict[str, Any] = {"job_id": job_id, "attempt_number": number}
         then = end - timedelta(seconds=attempts - number)
         found += [
             e.AttemptStarted(**about, occurred_at=then),

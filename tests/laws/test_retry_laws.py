@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from frames import frames_of
@@ -34,7 +35,7 @@ def told(job_id: int, outcomes: list[int | str | None]) -> Iterator[e.Event]:
     yield e.JobCreated(job_id=job_id, config_type="sync", config_id="c", occurred_at=NOW)
     for number, outcome in enumerate(outcomes):
         then = NOW + timedelta(seconds=number + 1)
-        about = {"job_id": job_id, "attempt_number": number}
+        about: dict[str, Any] = {"job_id": job_id, "attempt_number": number}
         yield e.AttemptStarted(**about, occurred_at=then)
         yield e.StreamStats(
             **about,
