@@ -2,49 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, Field
 
 from jobtrail import kinds
-from jobtrail.api.models import FilterText, Model
+from jobtrail.api.fields import Counter, FilterText, JobId, Millis, Number
+from jobtrail.api.models import Model
 from jobtrail.producers.failure_reason import METADATA_LIMIT
 from jobtrail.producers.safe_text import safe_json
 
-INT64: Final[dict[str, Any]] = {"format": "int64"}
 #: Text that the events make fit: what no stage can hold is replaced, what is too long is cut.
 AnyText = str
-
-#: An int64 that OpenAPI, whose bounds are floats, tells exactly; the greatest of all it cannot.
-GREATEST: Final = 9 * 10**18
-
-
-def _whole(value: object) -> object:
-    if isinstance(value, bool | str):
-        raise ValueError("it is no whole number")  # noqa: TRY004  # pydantic's word for what does not fit
-    return value
-
-
-#: JSON knows no difference between 7 and 7.0. Stands last: what stands behind it is not in the document.
-WHOLE: Final = BeforeValidator(_whole)
-JobId = Annotated[int, Field(ge=0, le=GREATEST, examples=[42], json_schema_extra=INT64), WHOLE]
-Number = Annotated[
-    int,
-    Field(ge=0, le=2**31 - 1, examples=[0], description="From 0 within the job; not an id."),
-    WHOLE,
-]
-Counter = Annotated[int, Field(ge=0, le=GREATEST, json_schema_extra=INT64), WHOLE] | None
-#: Milliseconds since 1970 UTC.
-Millis = Annotated[
-    int,
-    Field(
-        ge=(kinds.INSTANT.minimum or 0) // 1000,
-        le=(kinds.INSTANT.maximum or 0) // 1000,
-        examples=[1_767_225_600_000],
-        json_schema_extra=INT64,
-    ),
-    WHOLE,
-]
 
 
 def _storable(value: dict[str, Any]) -> dict[str, Any]:

@@ -90,8 +90,8 @@ def start_attempt(context: Context, job_id: int, key: str | None = None) -> tupl
     """Starts the next attempt of the job: its number, and where its start stands in the log.
 
     The same `key` gives the same number, without a receipt where it was given before.
-    Raises JobNotFoundError, ConflictError where the job is over or an attempt runs, and what `Context.publish`
-    raises.
+    Raises JobNotFoundError, ConflictError where the job is over or an attempt runs, and what
+    `Context.publish` raises.
     """
     limit = timedelta(seconds=context.settings.flush_timeout) + MARGIN
     with context.writing() as database:

@@ -39,7 +39,7 @@ def reading(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def scratch(settings: Settings) -> Iterator[Database]:
-    """A connection for temporary tables, in autocommit mode; they are gone with it. Raises as `reading` does."""
+    """A connection for temporary tables, in autocommit mode; they go with it. Raises as `reading`."""
     with _connected(settings) as connection:
         connection.autocommit = True
         yield connection

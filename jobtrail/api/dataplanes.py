@@ -15,7 +15,8 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from jobtrail.api.context import context
-from jobtrail.api.models import FilterText, InvalidInput, Model, Problem
+from jobtrail.api.fields import INT64, FilterText
+from jobtrail.api.models import InvalidInput, Model, Problem
 from jobtrail.projections.generation import named_statements
 
 #: Silence up to which a dataplane is healthy, and degraded.
@@ -53,7 +54,7 @@ def _millis(value: object) -> object:
     return value
 
 
-EpochMillis = Annotated[int, BeforeValidator(_millis), Field(json_schema_extra={"format": "int64"})]
+EpochMillis = Annotated[int, BeforeValidator(_millis), Field(json_schema_extra=INT64)]
 
 
 class DataplaneHealthRequestBody(Model):

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Final
 from fastapi import Header
 
 from jobtrail.api.context import Context
-from jobtrail.api.models import FilterText, Model
+from jobtrail.api.fields import FilterText
+from jobtrail.api.models import Model
 from jobtrail.api.reads import Database
 from jobtrail.errors import ConflictError
 from jobtrail.events import Event, decision_id, new_event_id, utc_now

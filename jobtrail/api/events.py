@@ -14,7 +14,8 @@ from starlette.types import Receive, Scope, Send
 
 from jobtrail.api import reads
 from jobtrail.api.context import context
-from jobtrail.api.models import INT64_MAX, InvalidInput, Problem
+from jobtrail.api.fields import GREATEST, INT64
+from jobtrail.api.models import InvalidInput, Problem
 from jobtrail.api.watcher import State, Watcher, news
 
 #: Streams of one server at one time.
@@ -24,6 +25,16 @@ PING: Final = 15.0
 #: Seconds that a client may leave what it was sent unread.
 UNREAD: Final = 30.0
 
+#: One event of the stream, as tools that know streams read it.
+EVENT: Final = {
+    "type": "object",
+    "properties": {
+        "event": {"type": "string", "enum": ["job", "end"]},
+        "id": {"type": "string", "description": "For Last-Event-ID."},
+        "data": {"type": "string", "description": "JSON: what jobs/get_light answers."},
+        "retry": {"type": "integer", "description": "Milliseconds."},
+    },
+}
 EXAMPLE: Final = (
     "event: job\r\nid: 5f1e0c2ab94d7730\r\nretry: 1000\r\n"
     'data: {"job":{"id":42,"configType":"sync","configId":"c","createdAt":1767225600,"updatedAt":1767225600,'
@@ -87,7 +98,7 @@ async def told(
             "description": "Event `job` with what jobs/get_light answers, at once and whenever it changes "
             "(status, totals, failure, anomalies); event `end` once the job is decided, and the stream "
             "closes. Comments keep the connection open.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": EXAMPLE}},
+            "content": {"text/event-stream": {"schema": EVENT, "example": EXAMPLE}},
         },
         204: {"description": "The client has seen the end: an EventSource does not come back."},
         404: {"model": Problem},
@@ -97,7 +108,7 @@ async def told(
 )
 def get_events(
     request: Request,
-    job_id: Annotated[int, Path(ge=0, le=INT64_MAX, examples=[42], json_schema_extra={"format": "int64"})],
+    job_id: Annotated[int, Path(ge=0, le=GREATEST, examples=[42], json_schema_extra=INT64)],
     last_event_id: Annotated[
         str | None, Header(description="Id of the last event that the client has; it is not sent again.")
     ] = None,

@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request
-from pydantic import AfterValidator, AwareDatetime, Field
+from pydantic import AfterValidator, Field
 
 from jobtrail.api import past, reads
 from jobtrail.api.context import context
-from jobtrail.api.models import INT64_MAX, InvalidInput, JobInfoRead, Model, Problem
+from jobtrail.api.fields import GREATEST, INT64, DateTime
+from jobtrail.api.models import InvalidInput, JobInfoRead, Model, Problem
 from jobtrail.settings import Settings
 
 #: Events of one answer where the caller names no number, and the most.
@@ -20,8 +21,6 @@ MOST_EVENTS: Final = 1000
 #: Requests that may read the log at one time: each has a Kafka client of its own, and may take 10 s.
 READERS: Final = 4
 _readers = threading.BoundedSemaphore(READERS)
-
-INT64: Final[dict[str, Any]] = {"format": "int64"}
 
 
 def _known(name: str) -> str:
@@ -80,9 +79,9 @@ router = APIRouter(
 def get_history(
     request: Request,
     *,
-    job_id: Annotated[int, Path(ge=0, le=INT64_MAX, examples=[42], json_schema_extra=INT64)],
+    job_id: Annotated[int, Path(ge=0, le=GREATEST, examples=[42], json_schema_extra=INT64)],
     at: Annotated[
-        AwareDatetime | None,
+        DateTime | None,
         Query(
             description="Only what had happened by then, and the job as it was: ISO 8601 with an offset.",
             examples=["2026-03-01T12:00:09Z"],
@@ -92,7 +91,7 @@ def get_history(
         list[JobEventType] | None, Query(description="Only these; by default all but AttemptHeartbeat.")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_EVENTS)] = DEFAULT_EVENTS,
-    offset: Annotated[int, Query(ge=0, le=INT64_MAX, json_schema_extra=INT64)] = 0,
+    offset: Annotated[int, Query(ge=0, le=GREATEST, json_schema_extra=INT64)] = 0,
 ) -> JobHistory:
     """The events of a job as they happened: lifecycle, stats, statuses; heartbeats on request.
 

@@ -12,15 +12,8 @@ from jobtrail.api import reads
 from jobtrail.api.commands import EXCLUSIVE, cancel_job, create_job
 from jobtrail.api.context import context
 from jobtrail.api.decisions import IdempotencyKey
-from jobtrail.api.models import (
-    FilterText,
-    InvalidInput,
-    JobIdRequestBody,
-    JobInfoLightRead,
-    JobInfoRead,
-    Model,
-    Problem,
-)
+from jobtrail.api.fields import FilterText
+from jobtrail.api.models import InvalidInput, JobIdRequestBody, JobInfoLightRead, JobInfoRead, Model, Problem
 from jobtrail.api.scopes import Scoped
 from jobtrail.errors import FieldError
 

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import Field, model_validator
 
-from jobtrail.api.models import (
-    INT64_MAX,
-    AttemptRead,
-    FilterText,
-    JobRead,
-    JobStatus,
-    Model,
-)
+from jobtrail.api.fields import GREATEST, INT64, WHOLE, DateTime, FilterText, JobId, or_null
+from jobtrail.api.models import AttemptRead, JobRead, JobStatus, Model
 
 #: Most jobs in one answer of jobs/list, and its size where the caller names none.
 MAX_PAGE: Final = 1000
@@ -31,7 +25,7 @@ class JobReadList(Model):
     """A page of jobs, and how many match in all."""
 
     jobs: list[JobWithAttemptsRead]
-    total_job_count: int = Field(json_schema_extra={"format": "int64"})
+    total_job_count: int = Field(json_schema_extra=INT64)
     next_cursor: str | None = Field(
         None, description="pagination.cursor of the next page; absent where no more jobs follow."
     )
@@ -46,8 +40,8 @@ class JobOptionalRead(Model):
 class Pagination(Model):
     """Which part of a list."""
 
-    page_size: int = Field(DEFAULT_PAGE, ge=1, le=MAX_PAGE)
-    row_offset: int = Field(0, ge=0, le=INT64_MAX)
+    page_size: Annotated[int, Field(ge=1, le=MAX_PAGE), WHOLE] = DEFAULT_PAGE
+    row_offset: Annotated[int, Field(ge=0, le=GREATEST), WHOLE] = 0
     cursor: str | None = Field(
         None,
         max_length=100,
@@ -65,23 +59,21 @@ class JobListRequestBody(Model):
         min_length=1, max_length=100, examples=[["sync", "reset_connection"]]
     )
     config_id: FilterText | None = Field(None, description="The connection, for jobs that have one.")
-    including_job_id: int | None = Field(
+    including_job_id: JobId | None = Field(
         None,
-        ge=0,
-        le=INT64_MAX,
         description="From the first page to the one that has this job; rowOffset is then not used. "
         "No jobs where it does not match the other filters.",
     )
-    pagination: Pagination = Field(default_factory=Pagination)
+    pagination: Pagination = Field(default_factory=Pagination, json_schema_extra=or_null)
     statuses: list[JobStatus] | None = Field(
         None, description="All, where the list is empty: generated clients send one for what is not set."
     )
-    created_at_start: AwareDatetime | None = None
-    created_at_end: AwareDatetime | None = None
-    updated_at_start: AwareDatetime | None = None
-    updated_at_end: AwareDatetime | None = None
-    order_by_field: Literal["createdAt", "updatedAt"] = "createdAt"
-    order_by_method: Literal["ASC", "DESC"] = "DESC"
+    created_at_start: DateTime | None = None
+    created_at_end: DateTime | None = None
+    updated_at_start: DateTime | None = None
+    updated_at_end: DateTime | None = None
+    order_by_field: Literal["createdAt", "updatedAt"] = Field("createdAt", json_schema_extra=or_null)
+    order_by_method: Literal["ASC", "DESC"] = Field("DESC", json_schema_extra=or_null)
 
     @model_validator(mode="before")
     @classmethod

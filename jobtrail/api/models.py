@@ -7,40 +7,18 @@ Jobtrail's own additions.
 
 from __future__ import annotations
 
-from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
 )
 from pydantic.alias_generators import to_camel
 
-from jobtrail.events import Name
+from jobtrail.api.fields import INT64, Count, EpochSeconds, JobId
 
-INT64_MAX: Final = 2**63 - 1
-
-
-def _seconds(value: object) -> object:
-    return int(value.timestamp()) if isinstance(value, datetime) else value
-
-
-def _encodable(value: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError("half of a surrogate pair is no character") from None
-    return value
-
-
-FilterText = Annotated[Name, AfterValidator(_encodable)]
-EpochSeconds = Annotated[int, BeforeValidator(_seconds), Field(json_schema_extra={"format": "int64"})]
-#: Sums are numeric in SQL; they leave as integers.
-Count = Annotated[int | None, Field(json_schema_extra={"format": "int64"})]
 Old = Annotated[Count, Field(deprecated=True)]
 
 
@@ -149,7 +127,7 @@ class AttemptStreamStats(Model):
 class FailureReason(Model):
     """Why something failed. `failureOrigin` says whose fault it is; it is absent for a cancellation."""
 
-    timestamp: int = Field(description="Milliseconds since 1970 UTC.", json_schema_extra={"format": "int64"})
+    timestamp: int = Field(description="Milliseconds since 1970 UTC.", json_schema_extra=INT64)
     failure_origin: str | None = Field(
         None,
         description="source, destination, replication, persistence, airbyte_platform, normalization, dbt or "
@@ -182,7 +160,7 @@ class JobFailureReason(Model):
     """Why a job is failed, incomplete or cancelled: of its last failed attempt, its text cut short."""
 
     attempt_number: int
-    timestamp: int = Field(description="Milliseconds since 1970 UTC.", json_schema_extra={"format": "int64"})
+    timestamp: int = Field(description="Milliseconds since 1970 UTC.", json_schema_extra=INT64)
     failure_origin: str | None = None
     failure_type: str | None = None
     external_message: str | None = None
@@ -232,7 +210,7 @@ class RefreshConfig(Model):
 class JobRead(Model):
     """A job."""
 
-    id: int = Field(json_schema_extra={"format": "int64"})
+    id: int = Field(json_schema_extra=INT64)
     config_type: str = Field(
         description="check_connection_source, check_connection_destination, discover_schema, get_spec, sync, "
         "reset_connection, refresh or clear; sync where the job's creation was never heard of."
@@ -281,7 +259,7 @@ class JobInfoLightRead(Model):
 class JobIdRequestBody(Model):
     """Names a job."""
 
-    id: int = Field(ge=0, le=INT64_MAX, examples=[42], json_schema_extra={"format": "int64"})
+    id: JobId
 
 
 class Problem(Model):

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import Field
 
 from jobtrail.api.context import context
-from jobtrail.api.models import INT64_MAX, FilterText, InvalidInput, Model, Problem
+from jobtrail.api.fields import GREATEST, INT64, FilterText, JobId
+from jobtrail.api.models import InvalidInput, Model, Problem
 from jobtrail.api.reads import Database, JobNotFoundError, Row
-from jobtrail.errors import FieldError
 from jobtrail.events import decision_id, utc_now
 from jobtrail.projections.generation import named_statements
 from jobtrail.retry import Advice, Decision, RetryLimits, RetryState, Situation, advise
 
 QUERIES: Final = named_statements("outcomes.sql", "api")
 STATE_FIELDS: Final = tuple(RetryState.__dataclass_fields__)
-INT64: Final[dict[str, Any]] = {"format": "int64"}
+
+#: Job id, attempt number (-1: the job itself) and kind of the anomaly that a page ended with.
+CURSOR: Final = r"^[0-9]{1,18}\.(-1|[0-9]{1,4})\.[a-z_]{1,60}$"
 
 router = APIRouter(
     tags=["outcomes"],
@@ -40,7 +42,7 @@ class AdviceRead(Model):
 class RetryStateRequestBody(Model):
     """Names a job."""
 
-    job_id: int = Field(ge=0, le=INT64_MAX, examples=[42], json_schema_extra=INT64)
+    job_id: JobId
 
 
 class RetryStateRead(Model):
@@ -92,7 +94,7 @@ def get_retry_state(body: RetryStateRequestBody, request: Request) -> RetryState
 
 @router.get("/jobs/{id}/advice", response_model_exclude_none=True, responses={404: {"model": Problem}})
 def get_advice(
-    job_id: Annotated[int, Path(alias="id", ge=0, le=INT64_MAX, examples=[42])],
+    job_id: Annotated[int, Path(alias="id", ge=0, le=GREATEST, examples=[42])],
     request: Request,
 ) -> AdviceRead:
     """Whether to try the job again: now, at an instant, or not, and why."""
@@ -104,10 +106,15 @@ def get_advice(
 @router.get("/anomalies", response_model_exclude_none=True)
 def list_anomalies(
     request: Request,
-    job_id: Annotated[int | None, Query(alias="jobId", ge=0, le=INT64_MAX)] = None,
+    job_id: Annotated[int | None, Query(alias="jobId", ge=0, le=GREATEST)] = None,
     kind: Annotated[list[FilterText] | None, Query(description="Only these kinds.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    cursor: Annotated[str | None, Query(description="nextCursor of the page before.")] = None,
+    cursor: Annotated[
+        str | None,
+        Query(
+            description="nextCursor of the page before.", pattern=r"^\d{1,18}\.(-1|\d{1,4})\.[a-z_]{1,60}$"
+        ),
+    ] = None,
 ) -> AnomalyList:
     """Contradictions between events, and successes without evidence."""
     kinds = kind or None
@@ -178,12 +185,8 @@ def advice_read(job_id: int, advice: Advice) -> AdviceRead:
 
 
 def _place(cursor: str | None) -> tuple[int, int, str] | None:
-    """Behind which anomaly a page begins. Raises FieldError for what is no cursor of ours."""
+    """Behind which anomaly a page begins."""
     if cursor is None:
         return None
-    job, _, rest = cursor.partition(".")
-    attempt, _, kind = rest.partition(".")
-    numbers = job.isascii() and job.isdigit() and attempt.removeprefix("-").isdigit() and attempt.isascii()
-    if not numbers or len(job) > 18 or len(attempt) > 5 or not kind.isidentifier():
-        raise FieldError("cursor", "it is no nextCursor of an earlier page")
+    job, attempt, kind = cursor.split(".")
     return int(job), int(attempt), kind

@@ -13,8 +13,9 @@ from jobtrail.api.access import TOKEN_PATH, is_known
 from jobtrail.api.commands import cancel_job, create_job
 from jobtrail.api.context import context
 from jobtrail.api.decisions import IdempotencyKey
+from jobtrail.api.fields import GREATEST, INT64
 from jobtrail.api.job_commands import WRITES
-from jobtrail.api.models import INT64_MAX, Health, InvalidInput, Problem
+from jobtrail.api.models import Health, InvalidInput, Problem
 from jobtrail.api.public_models import (
     CONFIG_TYPES,
     JOB_TYPES,
@@ -35,9 +36,7 @@ TOKEN_KEPT: Final = 3600
 NO_TOKEN: Final = "no-token-is-needed"  # noqa: S105  # it opens nothing
 #: Who cancelled, where the request does not say it.
 BY: Final = "public API"
-JobId = Annotated[
-    int, Path(alias="jobId", ge=0, le=INT64_MAX, examples=[42], json_schema_extra={"format": "int64"})
-]
+JobId = Annotated[int, Path(alias="jobId", ge=0, le=GREATEST, examples=[42], json_schema_extra=INT64)]
 
 router = APIRouter(
     prefix="/jobs",

@@ -12,18 +12,10 @@ from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import parse_qsl
 
-from pydantic import AwareDatetime, BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
-from jobtrail.api.models import (
-    Anomalies,
-    AttemptRead,
-    Count,
-    FilterText,
-    JobFailureReason,
-    JobRead,
-    JobStatus,
-    Model,
-)
+from jobtrail.api.fields import INT64, Count, DateTime, FilterText
+from jobtrail.api.models import Anomalies, AttemptRead, JobFailureReason, JobRead, JobStatus, Model
 from jobtrail.api.reads import Row
 from jobtrail.api.scopes import Scoped
 from jobtrail.events import ConfigType
@@ -67,10 +59,10 @@ class JobsQuery(Model):
     job_type: JobTypeEnum | None = None
     workspace_ids: list[FilterText] = Field(default_factory=list, max_length=100, description="None: all.")
     status: JobStatus | None = None
-    created_at_start: AwareDatetime | None = None
-    created_at_end: AwareDatetime | None = None
-    updated_at_start: AwareDatetime | None = None
-    updated_at_end: AwareDatetime | None = None
+    created_at_start: DateTime | None = None
+    created_at_end: DateTime | None = None
+    updated_at_start: DateTime | None = None
+    updated_at_end: DateTime | None = None
     order_by: str = Field(
         "createdAt|DESC",
         pattern=r"^(createdAt|updatedAt)\|(ASC|DESC)$",
@@ -82,7 +74,7 @@ class JobsQuery(Model):
 class JobResponse(Model):
     """A job of a connection."""
 
-    job_id: int = Field(json_schema_extra={"format": "int64"})
+    job_id: int = Field(json_schema_extra=INT64)
     status: JobStatus
     job_type: JobTypeEnum
     start_time: datetime = Field(description="When the job was made.")
@@ -148,7 +140,7 @@ class TokenRequest(BaseModel):
     @classmethod
     def _form(cls, value: Any) -> Any:
         """What is no JSON comes as bytes."""
-        return dict(parse_qsl(value.decode())) if isinstance(value, bytes) else value
+        return dict(parse_qsl(value.decode(), keep_blank_values=True)) if isinstance(value, bytes) else value
 
 
 class TokenResponse(BaseModel):

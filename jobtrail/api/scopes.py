@@ -6,11 +6,12 @@ Both come from WorkspaceRegistered events; a workspace that nobody registered ca
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from jobtrail.api.models import FilterText, Model
+from jobtrail.api.fields import FilterText
+from jobtrail.api.models import Model
 from jobtrail.api.reads import Database, Row
 from jobtrail.errors import FieldError, NotFoundError
 from jobtrail.events import JobCreated, ScopeType
@@ -19,10 +20,24 @@ from jobtrail.projections.generation import named_statements
 SQL: Final = named_statements("scopes.sql", "api")
 
 
+#: A scope's type and id are given both or not at all.
+_BOTH_OR_NEITHER: Final[dict[str, Any]] = {
+    "anyOf": [
+        {"properties": {"scopeType": {"type": "null"}, "scopeId": {"type": "null"}}},
+        {
+            "required": ["scopeType", "scopeId"],
+            "properties": {"scopeType": {"type": "string"}, "scopeId": {"type": "string", "minLength": 1}},
+        },
+    ]
+}
+
+
 class Scoped(Model):
     """What a job belongs to: a workspace, or an organization, which stands for its default workspace."""
 
-    scope_type: ScopeType | None = Field(None, examples=["organization"])
+    model_config = ConfigDict(json_schema_extra=_BOTH_OR_NEITHER)
+
+    scope_type: ScopeType | None = Field(None, examples=["workspace"])
     scope_id: FilterText | None = None
     workspace_id: FilterText | None = Field(
         None, description="Without a scope the job's; with one it must be the scope's."

@@ -16,12 +16,13 @@ from fastapi.responses import JSONResponse
 from pydantic import ConfigDict, Field
 
 from jobtrail.api.attempt_events import not_later
-from jobtrail.api.attempt_models import INT64, AttemptRequestBody, JobId, Millis, Number
+from jobtrail.api.attempt_models import AttemptRequestBody
 from jobtrail.api.attempts import READ_RESPONSES, RESPONSES, answered, attempt_standing
 from jobtrail.api.context import context
 from jobtrail.api.decisions import IdempotencyKey, said_by
+from jobtrail.api.fields import INT64, FilterText, JobId, Millis, Number
 from jobtrail.api.list_models import ConnectionIdRequestBody, Pagination
-from jobtrail.api.models import FilterText, Model
+from jobtrail.api.models import Model
 from jobtrail.api.reads import Row
 from jobtrail.errors import FieldError, NotFoundError
 from jobtrail.events import ConfigType, IncompleteRunCause, RunState, StreamStatus, decision_id

@@ -12,8 +12,9 @@ from pydantic import Field
 from jobtrail.api import reads
 from jobtrail.api.attempts import READ_RESPONSES
 from jobtrail.api.context import context
+from jobtrail.api.fields import INT64, Count, EpochSeconds
 from jobtrail.api.list_models import ConnectionIdRequestBody
-from jobtrail.api.models import AttemptStats, Count, EpochSeconds, JobRead, Model, StreamAggregatedStats
+from jobtrail.api.models import AttemptStats, JobRead, Model, StreamAggregatedStats
 from jobtrail.api.queries import query
 from jobtrail.api.reads import Database
 from jobtrail.events import ConfigType, RunState
@@ -67,7 +68,7 @@ class ConnectionSyncProgressRead(Model):
     """How far the running job of a connection is; only `connectionId` and no streams where none runs."""
 
     connection_id: str
-    job_id: int | None = Field(None, json_schema_extra={"format": "int64"})
+    job_id: int | None = Field(None, json_schema_extra=INT64)
     config_type: str | None = None
     sync_started_at: EpochSeconds | None = Field(None, description="When the job was made, in seconds.")
     records_emitted: Count = None

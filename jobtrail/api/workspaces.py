@@ -6,8 +6,9 @@ from fastapi import APIRouter, Request
 from pydantic import Field, StrictBool
 
 from jobtrail.api.context import context
+from jobtrail.api.fields import FilterText
 from jobtrail.api.job_commands import WRITES
-from jobtrail.api.models import FilterText, Model
+from jobtrail.api.models import Model
 from jobtrail.api.scopes import workspace_row
 from jobtrail.events import WorkspaceRegistered
 

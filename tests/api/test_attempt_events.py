@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from jobtrail import codec
 from jobtrail.api.attempt_events import failure_events, metadata_events, stats_events
-from jobtrail.api.attempt_models import GREATEST, FailureSummaryBody, StreamMetadataBody, StreamStatsBody
+from jobtrail.api.attempt_models import FailureSummaryBody, StreamMetadataBody, StreamStatsBody
 from jobtrail.api.attempt_numbers import Standing, next_number
 from jobtrail.api.decisions import Said
+from jobtrail.api.fields import GREATEST
 from jobtrail.errors import ConflictError
 from jobtrail.events import AttemptFailed, AttemptSucceeded, decision_id
 from jobtrail.kinds import EPOCH
