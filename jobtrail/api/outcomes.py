@@ -107,14 +107,12 @@ def get_advice(
 def list_anomalies(
     request: Request,
     job_id: Annotated[int | None, Query(alias="jobId", ge=0, le=GREATEST)] = None,
-    kind: Annotated[list[FilterText] | None, Query(description="Only these kinds.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    cursor: Annotated[
-        str | None,
-        Query(
-            description="nextCursor of the page before.", pattern=r"^\d{1,18}\.(-1|\d{1,4})\.[a-z_]{1,60}$"
-        ),
+    kind: Annotated[
+        list[FilterText] | None,
+        Query(description="Only these kinds; any text, for newer versions know more."),
     ] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Annotated[str | None, Query(description="nextCursor of the page before.", pattern=CURSOR)] = None,
 ) -> AnomalyList:
     """Contradictions between events, and successes without evidence."""
     kinds = kind or None

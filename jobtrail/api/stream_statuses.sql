@@ -32,7 +32,7 @@ s.stream_namespace = %(stream_namespace)s
 (coalesce(j.config_type, 'sync') IN ('reset_connection', 'clear')) = (%(job_type)s = 'RESET')
 ;
 -- latest_per_run_state: The latest status of each stream of a connection in each run state, over its newest jobs. When
--- a job is over, so are its streams: one that was left otherwise is shown as its job ended.
+-- an attempt is over, so are its streams: one that was left otherwise is shown as its attempt ended.
 WITH recent AS (
     SELECT job_id, status, workspace_id, connection_id, config_type
     FROM jobtrail.jobs
@@ -49,7 +49,8 @@ found AS (
         coalesce(j.config_type, 'sync') IN ('reset_connection', 'clear') AS resets,
         CASE
             WHEN s.run_state IN ('COMPLETE', 'INCOMPLETE') THEN NULL
-            WHEN j.status IN ('succeeded', 'failed', 'cancelled') THEN j.status
+            WHEN a.status = 'failed' THEN CASE j.status WHEN 'cancelled' THEN 'cancelled' ELSE 'failed' END
+            WHEN a.status = 'succeeded' THEN 'succeeded'
         END AS left_over,
         row_number() OVER (
             PARTITION BY s.job_id, s.attempt_number, s.stream_namespace, s.stream_name
@@ -57,6 +58,7 @@ found AS (
         ) = 1 AS is_last
     FROM recent j
     JOIN jobtrail.stream_statuses s USING (job_id)
+    JOIN jobtrail.attempts a ON a.job_id = s.job_id AND a.attempt_number = s.attempt_number
 ),
 shown AS (
     SELECT

@@ -13,7 +13,8 @@ from jobtrail.settings import Settings
 
 def configure(parser: Parser, _name: str) -> None:
     """Declares the subcommand."""
-    commands = subcommands(parser)
+    commands = subcommands(parser, required=False)
+    parser.set_defaults(run=_list, job=None, limit=100, json=False)
     parser.example("jobtrail anomalies list")
     found = commands.add_parser(
         "list",

@@ -24,7 +24,7 @@ COLUMNS = (
     "emitted",
     "committed",
     "bytes",
-    "failure",
+    "failure, anomalies",
 )
 #: Columns that need a terminal of so many characters.
 NEEDS = {"started": 100, "bytes": 120, "type": 130}
@@ -169,7 +169,7 @@ def _cells(
     job: JobRead, connection: str | None, ended_at: datetime | None, attempts: list[AttemptRead]
 ) -> list[str]:
     totals = job.aggregated_stats
-    failure = main_failure(attempts) if job.status not in {JobStatus.SUCCEEDED, JobStatus.RUNNING} else None
+    failure = main_failure(attempts) if job.failure_reason else None
     return [
         str(job.id),
         job.status.value,
@@ -180,7 +180,7 @@ def _cells(
         amount(totals.records_emitted if totals else None),
         amount(totals.records_committed if totals else None),
         size(totals.bytes_emitted if totals else None),
-        short(failure) if failure else "",
+        "; ".join(filter(None, [short(failure) if failure else "", ", ".join(job.anomalies or [])])),
     ]
 
 

@@ -60,9 +60,9 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(known)}{suggestion}")
 
 
-def subcommands(parser: Parser) -> argparse._SubParsersAction[Parser]:
-    """Makes the parser want a subcommand."""
-    return parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser, title="commands")
+def subcommands(parser: Parser, *, required: bool = True) -> argparse._SubParsersAction[Parser]:
+    """Makes the parser want a subcommand, or take one."""
+    return parser.add_subparsers(required=required, metavar="COMMAND", parser_class=Parser, title="commands")
 
 
 def job_id(text: str) -> int:

@@ -17,7 +17,8 @@ from jobtrail.settings import Settings
 
 def configure(parser: Parser, _name: str) -> None:
     """Declares the subcommands."""
-    commands = subcommands(parser)
+    commands = subcommands(parser, required=False)
+    parser.set_defaults(run=_list, json=False)
     parser.example("jobtrail schedules list", "jobtrail schedules run heartbeat-cleanup --dry-run")
     listed = commands.add_parser(
         "list",

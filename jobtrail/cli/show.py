@@ -9,7 +9,14 @@ from typing import Any, NamedTuple
 
 from jobtrail.api import reads
 from jobtrail.api.database import reading
-from jobtrail.api.models import AttemptInfoRead, AttemptRead, FailureReason, JobInfoRead, JobStatus
+from jobtrail.api.models import (
+    AttemptInfoRead,
+    AttemptRead,
+    AttemptStats,
+    FailureReason,
+    JobInfoRead,
+    JobStatus,
+)
 from jobtrail.api.queries import query
 from jobtrail.api.reads import Database
 from jobtrail.cli.jobs import dump, duration, main_failure
@@ -75,7 +82,9 @@ def tell(seen: Seen, *, stacktrace: bool = False, lines: int = 0) -> None:
     """Prints a job, with stack traces and the last lines of its logs if asked for."""
     info = seen.info
     _answer(info, seen.row, seen.now)
-    _attempts(seen.attempts, seen.now)
+    _attempts(
+        seen.attempts, [entry.attempt.total_stats or AttemptStats() for entry in info.attempts], seen.now
+    )
     _streams([entry.attempt for entry in info.attempts], seen.states)
     _failures(info.attempts, stacktrace=stacktrace)
     if seen.anomalies:
@@ -156,7 +165,7 @@ def committed(info: JobInfoRead) -> str:
     return f"{said}; a partial success" if partial and info.job.status != JobStatus.SUCCEEDED else said
 
 
-def _attempts(rows: list[Row], now: datetime) -> None:
+def _attempts(rows: list[Row], totals: list[AttemptStats], now: datetime) -> None:
     line("")
     if not rows:
         line("No attempt yet", style="bold")
@@ -169,12 +178,12 @@ def _attempts(rows: list[Row], now: datetime) -> None:
             row["status"],
             clock(row["created_at"]),
             span(((row["ended_at"] or now) - row["created_at"]).total_seconds()),
-            amount(row["records_emitted"]),
-            amount(row["records_committed"]),
-            size(row["bytes_emitted"]),
+            amount(stats.records_emitted),
+            amount(stats.records_committed),
+            size(stats.bytes_emitted),
             row["worker"] or "-",
         ]
-        for row in rows
+        for row, stats in zip(rows, totals, strict=True)
     ]
     table(ATTEMPT_COLUMNS, cells, ("attempt", "id", "took", "emitted", "committed", "bytes"))
 

@@ -49,6 +49,8 @@ class View:
             parts.append(f"{amount(totals.records_committed)} committed")
         if self.failure:
             parts.append(self.failure)
+        if self.job.anomalies:
+            parts.append(f"but: {', '.join(self.job.anomalies)}")
         return visible(", ".join(parts))
 
 
@@ -59,7 +61,7 @@ def look(database: Database, job_id: int) -> View:
         job = reads.full_jobs(database, [row])[0]
         attempts = reads.attempts_of(database, [job_id])[job_id]
     last = attempts[-1] if attempts else None
-    failure = main_failure(attempts)
+    failure = main_failure(attempts) if job.failure_reason else None
     return View(
         job,
         duration(job, row["ended_at"]),

@@ -115,7 +115,7 @@ def test_pages_hold_each_event_once(http: Any, settings: Settings) -> None:
         pages += page["events"]
         offset = page.get("nextOffset")
     assert pages == whole
-    assert asked(http, offset=2**63 - 1)["events"] == []
+    assert asked(http, offset=9 * 10**18)["events"] == []
 
 
 def test_an_event_that_came_twice_happened_once(http: Any, settings: Settings) -> None:

@@ -149,6 +149,17 @@ def test_a_stream_is_not_shown_running_for_ever_when_its_job_is_over(
     assert [one["runState"] for one in listed(worker, streamName="users")] == ["RUNNING"]
 
 
+def test_a_stream_that_a_dead_attempt_left_is_not_completed_by_the_next_one(worker: Worker) -> None:
+    """Each attempt speaks for its own streams."""
+    first = worker.attempt(worker.job())
+    worker.done("stream_statuses/create", status(first, "RUNNING"), 201)
+    worker.done("attempt/fail", first, 204)
+    second = worker.attempt(first["jobId"])
+    worker.done("jobs/job_success_with_attempt_number", second)
+    found = {(one["attemptNumber"], one["runState"], one.get("incompleteRunCause")) for one in latest(worker)}
+    assert found == {(0, "INCOMPLETE", "FAILED")}
+
+
 def test_a_status_of_nothing_that_is_known_is_refused(worker: Worker) -> None:
     """404: an unknown job, attempt, or id."""
     job_id = worker.job()

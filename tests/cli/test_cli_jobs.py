@@ -176,9 +176,18 @@ def test_a_request_that_nobody_confirms_is_status_1_and_says_so(settings: Settin
 
 def test_anomalies_are_listed(settings: Settings) -> None:
     about = {"job_id": 1, "attempt_number": 0}
-    publish(settings, [*failed_job(1), made(e.AttemptStarted, 2, **about)])
-    found = jobtrail(settings, "anomalies", "list")
+    publish(settings, [*failed_job(1), made(e.AttemptStarted, 2, **about, worker="worker-2")])
+    found = jobtrail(settings, "anomalies")
     assert [row.split()[:3] for row in found.stdout.splitlines()[1:]] == [["1", "0", "second_start"]]
     answer = json.loads(jobtrail(settings, "anomalies", "list", "--job", "1", "--json").stdout)
     assert [(row["attempt_number"], row["kind"]) for row in answer] == [(0, "second_start")]
     assert jobtrail(settings, "anomalies", "list", "--job", "2").stdout == "no anomalies\n"
+
+
+def test_a_success_that_nothing_proves_is_not_listed_like_another(settings: Settings) -> None:
+    """The list and the watch name what is wrong beside the status."""
+    publish(settings, [created(5), made(e.AttemptSucceeded, 3, job_id=5, attempt_number=0)])
+    listed = jobtrail(settings, "jobs", "list")
+    assert "success_without_evidence" in listed.stdout
+    watched = jobtrail(settings, "jobs", "watch", "5")
+    assert (watched.returncode, "but: success_without_evidence" in watched.stdout) == (0, True)
