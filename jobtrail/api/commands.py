@@ -1,8 +1,9 @@
 """Making and cancelling jobs: what is decided, and the event that says so.
 
 A connection runs one job at a time, as in Airbyte: a sync, reset, refresh or clear is refused while another
-one of its connection is not decided. The read models show a job a moment after it was made; until then a row
-of `connection_reservations` speaks for it.
+one of its connection is not decided. One that waits for a retry blocks it for JOBTRAIL_PICKUP_LIMIT only: the
+retry of a worker that was killed may never come. The read models show a job a moment after it was made; until
+then a row of `connection_reservations` speaks for it.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def create_job(context: Context, wanted: JobCreated, key: str | None = None) -> 
             )
         created = in_workspace(database, wanted)
         if created.config_type in EXCLUSIVE:
-            _reserve(database, created)
+            _reserve(database, created, context.settings.pickup_limit)
     try:
         context.write(created)
     except NotYetReadableError as error:
@@ -85,16 +86,22 @@ def _by_key(database: Database, wanted: JobCreated, key: str) -> Row:
     return known
 
 
-def _reserve(database: Database, created: JobCreated) -> None:
-    """Gives the connection to the job. Raises ConflictError where another job has it."""
+def _reserve(database: Database, created: JobCreated, retry_within: float) -> None:
+    """Gives the connection to the job. Raises ConflictError where another job has it.
+
+    `retry_within`: seconds after its last change in which the retry of an incomplete job may still come.
+    """
     connection_id = created.connection_id or created.config_id
-    about = {"connection_id": connection_id, "config_types": list(EXCLUSIVE)}
+    exclusive = list(EXCLUSIVE)
+    about = {"connection_id": connection_id, "config_types": exclusive, "retry_within": retry_within}
     mine = {**about, "job_id": created.job_id, "seconds": RESERVED_FOR}
     if database.execute(SQL["reserve_connection"], mine).fetchone() is None:
         other = _one(database, "occupant", **about)
+        how = f"is {other['status'] or 'being made'}; cancel it or wait for its end"
+        if other["status"] == "incomplete":
+            how = "waits for a retry; start one (attempt/create_new_attempt_number) or cancel it"
         raise ConflictError(
-            f"a job is already running for connection {connection_id}: job {other['job_id']} is "
-            f"{other['status'] or 'being made'}; cancel it or wait for its end",
+            f"a job is already running for connection {connection_id}: job {other['job_id']} {how}",
             other["job_id"],
         )
 

@@ -14,12 +14,15 @@ WHERE k.idempotency_key = %(key)s
 ;
 -- reserve_connection: Gives the connection to the job; no row where another one has it: one that is not decided, or
 -- one that was made within %(seconds)s and is not to be read yet. Whether it is is asked in the same snapshot as
--- whether it is decided.
+-- whether it is decided. One that waits for a retry has it for as long as one may come, %(retry_within)s.
 INSERT INTO jobtrail.connection_reservations AS r (connection_id, job_id)
 SELECT %(connection_id)s, %(job_id)s
 WHERE NOT EXISTS (
     SELECT FROM jobtrail.jobs
-    WHERE status IN ('pending', 'running', 'incomplete')
+    WHERE (
+            status IN ('pending', 'running')
+            OR status = 'incomplete' AND updated_at > now() - make_interval(secs => %(retry_within)s)
+        )
         AND config_type = ANY (%(config_types)s::text[])
         AND coalesce(connection_id, config_id) = %(connection_id)s
         AND job_id <> %(job_id)s
@@ -35,7 +38,10 @@ SELECT job_id, status
 FROM (
     SELECT job_id, status
     FROM jobtrail.jobs
-    WHERE status IN ('pending', 'running', 'incomplete')
+    WHERE (
+            status IN ('pending', 'running')
+            OR status = 'incomplete' AND updated_at > now() - make_interval(secs => %(retry_within)s)
+        )
         AND config_type = ANY (%(config_types)s::text[])
         AND coalesce(connection_id, config_id) = %(connection_id)s
     UNION ALL

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -87,13 +88,37 @@ def test_an_undecided_job_keeps_its_connection_and_a_decided_one_never(
     undecided: dict[str, list[e.Event]] = {
         "waits": [],
         "runs": [made(e.AttemptStarted, 1, job_id=1001, attempt_number=0)],
-        "is to be retried": [made(e.AttemptFailed, 1, job_id=1002, attempt_number=0)],
+        "is to be retried": [e.AttemptFailed(job_id=1002, attempt_number=0)],
     }
     for number, (connection, more) in enumerate(undecided.items()):
         job = created(1000 + number, config_id=connection, connection_id=connection)
         project(database, [job, *more])
         answer = create(client, {"configType": "refresh", "connectionId": connection})
         assert (answer.status_code, answer.json().get("id")) == (409, 1000 + number), connection
+
+
+def test_a_job_whose_retry_never_comes_gives_its_connection_back(
+    client: httpx.Client, database: str, settings: Settings
+) -> None:
+    """As long as one may come, who is refused is told how to start it; afterwards nobody waits for it."""
+    ago = timedelta(seconds=settings.pickup_limit)
+    for job_id, more in ((101, timedelta(minutes=-5)), (102, timedelta(minutes=5))):
+        failed_at = datetime.now(UTC) - ago - more
+        about: dict[str, Any] = {"job_id": job_id, "attempt_number": 0}
+        project(
+            database,
+            [
+                created(job_id, connection_id=f"c{job_id}"),
+                made(e.AttemptStarted, 1, **about),
+                e.AttemptFailed(occurred_at=failed_at, **about),
+            ],
+        )
+    waits = create(client, {"configType": "sync", "connectionId": "c101"})
+    assert (waits.status_code, waits.json()["id"]) == (409, 101)
+    assert waits.json()["message"].endswith(
+        "job 101 waits for a retry; start one (attempt/create_new_attempt_number) or cancel it"
+    )
+    assert create(client, {"configType": "sync", "connectionId": "c102"}).status_code == 200
 
 
 def test_one_key_makes_one_job(client: httpx.Client) -> None:
