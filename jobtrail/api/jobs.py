@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
 
 from jobtrail.api import lists, reads
+from jobtrail.api.answers import Answer
 from jobtrail.api.context import context
 from jobtrail.api.list_models import (
     ConnectionIdRequestBody,
@@ -30,9 +32,9 @@ router = APIRouter(
 )
 
 
-def answered(model: Model) -> Response:
-    """An answer made by pydantic at once: FastAPI would check and copy it, at several times the cost."""
-    return Response(model.model_dump_json(by_alias=True, exclude_none=True), media_type="application/json")
+def answered(answer: Model | Answer) -> Response:
+    """An answer as it is: FastAPI would check and copy it, at several times the cost."""
+    return Response(to_json(answer, by_alias=True, exclude_none=True), media_type="application/json")
 
 
 @router.post("/get", response_model=JobInfoRead)
@@ -52,7 +54,7 @@ def get_job_without_logs(body: JobIdRequestBody, request: Request) -> Response:
 async def get_job_light(body: JobIdRequestBody, request: Request) -> Response:
     """The job alone, with its totals: under 1 KB, whatever its attempts and logs weigh."""
     row = await context(request).quick.row(*reads.light_query(body.id))
-    return answered(reads.light(body.id, row))
+    return answered(reads.light_answer(body.id, row))
 
 
 router.add_api_route(

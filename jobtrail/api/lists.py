@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any, Final
 
 from jobtrail.api import cursor
+from jobtrail.api.answers import Answer
 from jobtrail.api.list_models import (
     MAX_PAGE,
     JobListForWorkspacesRequestBody,
     JobListRequestBody,
     JobOptionalRead,
-    JobReadList,
-    JobWithAttemptsRead,
 )
 from jobtrail.api.models import JobStatus
 from jobtrail.api.queries import ORDERS, query
-from jobtrail.api.reads import Database, Row, attempts_of, filters, full_jobs, jobs_count, jobs_page
+from jobtrail.api.reads import Database, Row, filters, full_jobs, jobs_count, jobs_page, with_attempts
 from jobtrail.errors import FieldError
 from jobtrail.job_types import JobType, config_types_of
 
@@ -23,8 +22,8 @@ from jobtrail.job_types import JobType, config_types_of
 MAX_ROWS: Final = 10 * MAX_PAGE
 
 
-def job_list(database: Database, request: JobListRequestBody) -> JobReadList:
-    """The jobs that match, with their attempts, and how many match in all.
+def job_list(database: Database, request: JobListRequestBody) -> Answer:
+    """The jobs that match, with their attempts, and how many match in all: JobReadList.
 
     Raises FieldError for a cursor that is none, or is of another list.
     """
@@ -43,12 +42,8 @@ def job_list(database: Database, request: JobListRequestBody) -> JobReadList:
     rows = jobs_page(database, found | after, order, limit + 1, offset) if limit else []
     page = rows[:limit]
     more = len(rows) > limit
-    attempts = attempts_of(database, [row["job_id"] for row in page])
-    return JobReadList(
-        jobs=[JobWithAttemptsRead(job=job, attempts=attempts[job.id]) for job in full_jobs(database, page)],
-        total_job_count=jobs_count(database, found),
-        next_cursor=cursor.encode(this, _place(page[-1], order)) if more else None,
-    )
+    answer = {"jobs": with_attempts(database, page), "totalJobCount": jobs_count(database, found)}
+    return answer | ({"nextCursor": cursor.encode(this, _place(page[-1], order))} if more else {})
 
 
 def last_replication_job(database: Database, connection_id: str) -> JobOptionalRead:

@@ -104,7 +104,7 @@ def delete_job(job_id: JobId, request: Request) -> JobResponse:
 
 
 @health_router.get("/health")
-def get_health() -> Health:
+async def get_health() -> Health:
     """The process is alive."""
     return Health()
 
@@ -143,7 +143,7 @@ def _response(request: Request, job_id: int, include: Sequence[str]) -> JobRespo
 
 
 def _responses(connection: Database, rows: Sequence[Row], include: Sequence[str]) -> list[JobResponse]:
-    jobs = reads.full_jobs(connection, rows, by_stream=False)
+    jobs = reads.full_jobs(connection, rows)
     ids = [job.id for job in jobs]
     attempts = reads.attempts_of(connection, ids) if "attempts" in include else {}
     return [JobResponse.of(row, job, attempts.get(job.id)) for row, job in zip(rows, jobs, strict=True)]

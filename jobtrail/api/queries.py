@@ -17,7 +17,7 @@ _TEXTS: Final = {
     name: _COMMENT.sub(b"", text) for name, text in named_statements("queries.sql", "api").items()
 }
 #: What several queries have in common stands in queries.sql once; they name it in braces.
-_PARTS: Final = ("job_columns", "stream_columns", "totals")
+_PARTS: Final = ("job_columns", "stream_columns", "counted")
 #: By what jobs can be filtered; each is a part of queries.sql and the name of its value.
 FILTERS: Final = (
     *("config_types", "config_id", "connection_id", "workspace_ids", "statuses", "not_statuses"),

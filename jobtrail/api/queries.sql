@@ -4,13 +4,21 @@ FROM jobtrail.jobs
 WHERE job_id = %(job_id)s
 ;
 -- job_light: One job with its totals over all streams, in one statement: one snapshot, one way to Postgres and back.
-SELECT
-    {job_columns},
-    t.job_id IS NOT NULL AS has_totals, t.stream_name,
-    t.records_emitted, t.bytes_emitted, t.state_messages_emitted, t.records_committed, t.bytes_committed,
-    t.records_rejected
+SELECT {job_columns}, totals.*
 FROM jobtrail.jobs
-LEFT JOIN ({totals}) t USING (job_id)
+LEFT JOIN (
+    SELECT
+        job_id AS counted_job_id,
+        sum(records_emitted) AS records_emitted,
+        sum(bytes_emitted) AS bytes_emitted,
+        sum(state_messages_emitted) AS state_messages_emitted,
+        sum(records_committed) AS records_committed,
+        sum(bytes_committed) AS bytes_committed,
+        sum(records_rejected) AS records_rejected
+    FROM ({counted}) c
+    WHERE counts
+    GROUP BY job_id
+) totals ON counted_job_id = job_id
 WHERE job_id = %(job_id)s
 ;
 -- jobs_page: The jobs that match, a page of them. The order is one of queries.ORDERS.
@@ -84,35 +92,22 @@ updated_at <= %(updated_to)s
 -- after: Filter: those that come after a place in the order.
 {after} (%(after)s::timestamptz, %(after_id)s::bigint)
 ;
--- attempts: All attempts of some jobs, with their totals, by number.
+-- attempts: All attempts of some jobs, by number.
 SELECT
-    a.job_id, a.attempt_id, a.attempt_number, coalesce(a.status, 'running') AS status, a.created_at, a.started_at,
-    a.ended_at, a.updated_at, a.worker, a.dataplane, a.source_image, a.source_version, a.destination_image,
-    a.destination_version, a.failure_summary,
+    job_id, attempt_id, attempt_number, coalesce(status, 'running') AS status, created_at, started_at, ended_at,
+    updated_at, worker, dataplane, source_image, source_version, destination_image, destination_version,
+    failure_summary,
     (
         SELECT array_agg(n.kind ORDER BY n.kind)
         FROM jobtrail.anomalies n
-        WHERE n.job_id = a.job_id AND n.attempt_number = a.attempt_number
-    ) AS anomalies,
-    t.job_id IS NOT NULL AS has_totals,
-    t.records_emitted, t.bytes_emitted, t.state_messages_emitted, t.records_committed, t.bytes_committed,
-    t.records_rejected, t.estimated_records, t.estimated_bytes
-FROM jobtrail.attempts a
-LEFT JOIN (
-    -- By the ids here too: a join hands them on to no sum over all there is.
-    SELECT * FROM jobtrail.attempt_totals WHERE job_id = ANY (%(job_ids)s::bigint[])
-) t USING (job_id, attempt_number)
-WHERE a.job_id = ANY (%(job_ids)s::bigint[])
-ORDER BY a.job_id, a.attempt_number
-;
--- streams: The counters of every stream of every attempt of some jobs.
-SELECT
-    job_id, attempt_number, stream_namespace, stream_name,
-    records_emitted, bytes_emitted, state_messages_emitted, records_committed, bytes_committed,
-    records_rejected, estimated_records, estimated_bytes
-FROM jobtrail.stream_totals
+        WHERE n.job_id = attempts.job_id AND n.attempt_number = attempts.attempt_number
+    ) AS anomalies
+FROM jobtrail.attempts
 WHERE job_id = ANY (%(job_ids)s::bigint[])
-ORDER BY job_id, attempt_number, stream_namespace NULLS FIRST, stream_name
+ORDER BY job_id, attempt_number
+;
+-- streams: The counters of every stream of every attempt of some jobs, and whether its job's totals count them.
+SELECT * FROM ({counted}) c ORDER BY job_id, attempt_number, stream_namespace NULLS FIRST, stream_name
 ;
 -- differences: Streams of a job that reporters count differently, by attempt.
 SELECT
@@ -121,16 +116,16 @@ SELECT
 FROM jobtrail.stream_reconciliation
 WHERE job_id = %(job_id)s::bigint AND differs
 ;
--- totals: Totals over the attempts of some jobs: a row with a stream_name for each stream, where %(by_stream)s, and one
--- without for the job. An incremental stream counts with all its attempts; a full refresh with its last one and,
--- going back, with those that each next one resumed (StreamMetadata.was_resumed). A stream whose sync mode
--- JobCreated does not say counts with all its attempts. "Last", "before" and "next" are among the attempts that
--- have counters of the stream: one that has counted nothing yet takes no part, so that the total of a full refresh
--- stays as it was while a new attempt starts, instead of dropping to nothing.
+-- counted: Part of job_light and streams: which counters a job's totals count. Those of an incremental stream with all
+-- its attempts; those of a full refresh with its last one and, going back, with those that each next one resumed
+-- (StreamMetadata.was_resumed). A stream whose sync mode JobCreated does not say counts with all its attempts.
+-- "Last" and "next" are among the attempts that have counters of the stream: one that has counted nothing yet takes
+-- no part, so that the total of a full refresh stays as it was while a new attempt starts, instead of dropping to
+-- nothing.
 WITH modes AS (
     SELECT DISTINCT ON (j.job_id, stream_namespace, stream_name)
         j.job_id,
-        nullif(s.stream ->> 'namespace', '') AS stream_namespace,
+        coalesce(s.stream ->> 'namespace', '') AS stream_namespace,
         s.stream ->> 'name' AS stream_name,
         s.stream ->> 'sync_mode' = 'full_refresh' AS full_refresh
     FROM jobtrail.jobs j
@@ -142,56 +137,38 @@ metadata AS (
     SELECT DISTINCT ON (job_id, attempt_number, stream_namespace, stream_name)
         job_id,
         attempt_number,
-        nullif(body ->> 'stream_namespace', '') AS stream_namespace,
+        coalesce(body ->> 'stream_namespace', '') AS stream_namespace,
         body ->> 'stream_name' AS stream_name,
         (body ->> 'was_resumed')::boolean AS was_resumed,
         (body ->> 'was_backfilled')::boolean AS was_backfilled
     FROM jobtrail.job_events
     WHERE job_id {which} AND event_type = 'StreamMetadata'
     ORDER BY job_id, attempt_number, stream_namespace, stream_name, occurred_at DESC, event_id DESC
-),
-counted AS (
-    SELECT
-        t.*,
-        d.was_resumed,
-        d.was_backfilled,
-        NOT coalesce(m.full_refresh, false) OR coalesce(
-            bool_and(coalesce(d.was_resumed, false)) OVER (
-                PARTITION BY t.job_id, t.stream_namespace, t.stream_name
-                ORDER BY t.attempt_number DESC
-                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-            ),
-            true
-        ) AS counts
-    FROM jobtrail.stream_totals t
-    LEFT JOIN modes m
-        ON m.job_id = t.job_id
-        AND m.stream_name = t.stream_name
-        AND m.stream_namespace IS NOT DISTINCT FROM t.stream_namespace
-    LEFT JOIN metadata d
-        ON d.job_id = t.job_id
-        AND d.attempt_number = t.attempt_number
-        AND d.stream_name = t.stream_name
-        AND d.stream_namespace IS NOT DISTINCT FROM t.stream_namespace
-    WHERE t.job_id {which}
 )
 SELECT
-    job_id,
-    stream_namespace,
-    stream_name,
-    sum(records_emitted) AS records_emitted,
-    sum(bytes_emitted) AS bytes_emitted,
-    sum(state_messages_emitted) AS state_messages_emitted,
-    sum(records_committed) AS records_committed,
-    sum(bytes_committed) AS bytes_committed,
-    sum(records_rejected) AS records_rejected,
-    bool_or(was_resumed) AS was_resumed,
-    bool_or(was_backfilled) AS was_backfilled
-FROM counted
-WHERE counts
-GROUP BY GROUPING SETS ((job_id), (job_id, stream_namespace, stream_name))
-HAVING %(by_stream)s::boolean OR grouping(stream_name) = 1
-ORDER BY job_id, stream_namespace NULLS FIRST, stream_name NULLS FIRST
+    t.job_id, t.attempt_number, t.stream_namespace, t.stream_name,
+    t.records_emitted, t.bytes_emitted, t.state_messages_emitted, t.records_committed, t.bytes_committed,
+    t.records_rejected, t.estimated_records, t.estimated_bytes,
+    d.was_resumed, d.was_backfilled,
+    NOT coalesce(m.full_refresh, false) OR coalesce(
+        bool_and(coalesce(d.was_resumed, false)) OVER (
+            PARTITION BY t.job_id, t.stream_namespace, t.stream_name
+            ORDER BY t.attempt_number DESC
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ),
+        true
+    ) AS counts
+FROM jobtrail.stream_totals t
+LEFT JOIN modes m
+    ON m.job_id = t.job_id
+    AND m.stream_name = t.stream_name
+    AND m.stream_namespace = coalesce(t.stream_namespace, '')
+LEFT JOIN metadata d
+    ON d.job_id = t.job_id
+    AND d.attempt_number = t.attempt_number
+    AND d.stream_name = t.stream_name
+    AND d.stream_namespace = coalesce(t.stream_namespace, '')
+WHERE t.job_id {which}
 ;
 -- anomalies: Contradictions, of one job or of all, the newest jobs first.
 SELECT job_id, attempt_number, kind, detail

@@ -7,28 +7,21 @@ REPEATABLE READ (`jobtrail.api.database`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from psycopg import Connection
 
+from jobtrail.api import answers
+from jobtrail.api.answers import Answer
 from jobtrail.api.models import (
-    AttemptFailureSummary,
     AttemptInfoRead,
     AttemptRead,
-    AttemptStats,
-    AttemptStreamStats,
-    JobAggregatedStats,
-    JobFailureReason,
     JobInfoLightRead,
     JobInfoRead,
     JobRead,
     LogRead,
-    RefreshConfig,
-    ResetConfig,
-    StreamAggregatedStats,
-    StreamDescriptor,
     StreamReconciliation,
 )
 from jobtrail.api.queries import FILTERS, query
@@ -85,16 +78,19 @@ def job_light(database: Database, job_id: int) -> JobInfoLightRead:
 
 def light_query(job_id: int) -> tuple[bytes, Row]:
     """The one statement whose row is all that a light answer needs, and its values."""
-    return LIGHT, {"job_id": job_id, "by_stream": False}
+    return LIGHT, {"job_id": job_id}
 
 
 def light(job_id: int, row: Row | None) -> JobInfoLightRead:
     """A light answer from its row. Raises JobNotFoundError where there is none."""
+    return JobInfoLightRead.model_validate(light_answer(job_id, row))
+
+
+def light_answer(job_id: int, row: Row | None) -> Answer:
+    """The same, not as a model."""
     if row is None:
         raise JobNotFoundError(job_id)
-    job = _job(row, [row] if row["has_totals"] else [])
-    job.stream_aggregated_stats = None
-    return JobInfoLightRead(job=job)
+    return {"job": answers.light(row)}
 
 
 def job_row(database: Database, job_id: int) -> Row:
@@ -128,87 +124,46 @@ def jobs_count(database: Database, found: dict[str, Any]) -> int:
     return int(row["jobs"]) if row else 0
 
 
-def full_jobs(database: Database, rows: Sequence[Row], *, by_stream: bool = True) -> list[JobRead]:
-    """Jobs with their totals, per stream too unless told otherwise."""
-    ids = [row["job_id"] for row in rows]
-    totals = defaultdict(list)
-    if ids:
-        for total in database.execute(query("totals"), {"job_ids": ids, "by_stream": by_stream}).fetchall():
-            totals[total["job_id"]].append(total)
-    return [_job(row, totals[row["job_id"]]) for row in rows]
+def full_jobs(database: Database, rows: Sequence[Row]) -> list[JobRead]:
+    """Jobs with their totals, per stream too."""
+    streams = _streams(database, [row["job_id"] for row in rows])
+    return [JobRead.model_validate(answers.job(row, streams[row["job_id"]])) for row in rows]
 
 
 def attempts_of(database: Database, job_ids: Sequence[int]) -> dict[int, list[AttemptRead]]:
     """Job id → its attempts by number, with the counters of their streams."""
-    attempts: dict[int, list[AttemptRead]] = {job_id: [] for job_id in job_ids}
-    if not job_ids:
-        return attempts
-    of = {"job_ids": list(job_ids)}
-    streams = defaultdict(list)
-    for row in database.execute(query("streams"), of).fetchall():
-        streams[row["job_id"], row["attempt_number"]].append(
-            AttemptStreamStats(
-                stream_name=row["stream_name"],
-                stream_namespace=row["stream_namespace"],
-                stats=AttemptStats.model_validate(row),
-            )
-        )
-    for row in database.execute(query("attempts"), of).fetchall():
-        attempts[row["job_id"]].append(_attempt(row, streams[row["job_id"], row["attempt_number"]]))
-    return attempts
+    attempts = _attempts(database, job_ids, _streams(database, job_ids))
+    return {
+        job_id: [AttemptRead.model_validate(attempt) for attempt in attempts[job_id]] for job_id in job_ids
+    }
 
 
-def _attempt(row: Row, streams: list[AttemptStreamStats]) -> AttemptRead:
-    totals = AttemptStats.model_validate(row) if row["has_totals"] else None
-    summary = row["failure_summary"]
-    return AttemptRead(
-        id=row["attempt_number"],
-        attempt_id=str(row["attempt_id"]),
-        attempt_number=row["attempt_number"],
-        status=row["status"],
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        ended_at=row["ended_at"],
-        bytes_synced=_either(totals, "bytes_committed", "bytes_emitted"),
-        records_synced=_either(totals, "records_committed", "records_emitted"),
-        total_stats=totals,
-        stream_stats=streams,
-        failure_summary=AttemptFailureSummary.model_validate(summary) if summary else None,
-        anomalies=row["anomalies"],
-    )
-
-
-def _either(totals: AttemptStats | None, name: str, otherwise: str) -> int | None:
-    value: int | None = getattr(totals, name, None)
-    return value if value is not None else getattr(totals, otherwise, None)
-
-
-def _job(row: Row, totals: Sequence[Row]) -> JobRead:
-    of_job = [total for total in totals if total["stream_name"] is None]
-    of_streams = [total for total in totals if total["stream_name"] is not None]
-    to_reset, to_refresh = _streams(row["streams_to_reset"]), _streams(row.get("streams_to_refresh", ()))
-    return JobRead(
-        id=row["job_id"],
-        config_type=row["config_type"],
-        config_id=row["config_id"],
-        enabled_streams=_streams(row.get("streams", ())) or None,
-        created_at=row["created_at"],
-        updated_at=row["updated_at"],
-        started_at=row["started_at"],
-        status=row["status"],
-        reset_config=ResetConfig(streams_to_reset=to_reset) if to_reset else None,
-        refresh_config=RefreshConfig(streams_to_refresh=to_refresh) if to_refresh else None,
-        aggregated_stats=JobAggregatedStats.model_validate(of_job[0]) if of_job else None,
-        stream_aggregated_stats=[StreamAggregatedStats.model_validate(total) for total in of_streams],
-        failure_reason=JobFailureReason.model_validate(row["failure_reason"])
-        if row["failure_reason"]
-        else None,
-        anomalies=row["anomalies"],
-    )
-
-
-def _streams(descriptors: Iterable[Row]) -> list[StreamDescriptor]:
+def with_attempts(database: Database, rows: Sequence[Row]) -> list[Answer]:
+    """Both of each job, JobWithAttemptsRead."""
+    job_ids = [row["job_id"] for row in rows]
+    streams = _streams(database, job_ids)
+    attempts = _attempts(database, job_ids, streams)
     return [
-        StreamDescriptor(name=stream["name"], namespace=stream.get("namespace") or None)
-        for stream in descriptors
+        {"job": answers.job(row, streams[row["job_id"]]), "attempts": attempts[row["job_id"]]} for row in rows
     ]
+
+
+def _streams(database: Database, job_ids: Sequence[int]) -> dict[int, list[Row]]:
+    """Job id → the counters of its streams, by attempt."""
+    streams = defaultdict(list)
+    if job_ids:
+        for row in database.execute(query("streams"), {"job_ids": list(job_ids)}).fetchall():
+            streams[row["job_id"]].append(row)
+    return streams
+
+
+def _attempts(
+    database: Database, job_ids: Sequence[int], streams: Mapping[int, Sequence[Row]]
+) -> dict[int, list[Answer]]:
+    attempts = defaultdict(list)
+    if job_ids:
+        for row in database.execute(query("attempts"), {"job_ids": list(job_ids)}).fetchall():
+            number = row["attempt_number"]
+            of_attempt = [stream for stream in streams[row["job_id"]] if stream["attempt_number"] == number]
+            attempts[row["job_id"]].append(answers.attempt(row, of_attempt))
+    return attempts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import socket
 import threading
@@ -51,7 +52,9 @@ def url(taken: socket.socket) -> str:
 
 
 @contextmanager
-def serving(settings: Settings, taken: socket.socket, tokens: Sequence[str] = ()) -> Iterator[None]:
+def serving(
+    settings: Settings, taken: socket.socket, tokens: Sequence[str] = (), *, insecure: bool = False
+) -> Iterator[None]:
     """Serves from a thread of its own. Returns when requests are taken; ends those under way on leaving.
 
     Raises JobtrailError where the server cannot start.
@@ -62,7 +65,10 @@ def serving(settings: Settings, taken: socket.socket, tokens: Sequence[str] = ()
 
     # One line a second while Postgres is away is no use: requests say it, and /ready.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
-    app = create_app(settings, tokens)
+    app = create_app(settings, tokens, insecure=insecure)
+    # What is made once stays: without this, each full collection walks all of it, some 100 ms amid requests.
+    gc.collect()
+    gc.freeze()
     config = uvicorn.Config(
         app,
         log_level="warning",
