@@ -124,7 +124,7 @@ def measured(admin: str, jobs: int, seconds: float) -> Figures:
     """Figures of each kind of request among so many jobs."""
     url = filled(admin, jobs)
     with psycopg.connect(url, autocommit=True) as connection:
-        # As autovacuum leaves it in a while; right after the filling, its own look at the rows may be in the way.
+        # As autovacuum leaves it in a while; at the filling's end its own look at the rows was in the way.
         connection.execute("VACUUM (ANALYZE)")
         rows = Rows(jobs, *(_distinct(connection, name) for name in ("connection_id", "workspace_id")))
         floors = {

@@ -1,15 +1,20 @@
-"""Rows of the views into answers: plain values, named as the models name them, without what is not known.
+"""Rows of the views into answers: structs with the fields of the models, without what is not known.
 
-A page of a job list is a thousand small objects, and those are made several times faster as dicts than as
-models. Where models are needed they are validated from the same dicts, so each field is defined once.
+A page of a job list is a thousand small objects, and those are made and written several times faster as
+structs than as models. Where models are needed they are validated from the same answers, so each field is
+defined once.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Final
+
+import msgspec
+from pydantic_core import to_json
 
 from jobtrail.api.models import (
     AttemptFailureSummary,
@@ -20,27 +25,58 @@ from jobtrail.api.models import (
     JobFailureReason,
     JobRead,
     Model,
+    RefreshConfig,
+    ResetConfig,
     StreamAggregatedStats,
     StreamDescriptor,
 )
 
 Row = Mapping[str, Any]
-Answer = dict[str, Any]
-Names = Sequence[tuple[str, str]]
+#: A struct, or a dict of such.
+Answer = Any
 
 
-def _names(model: type[Model]) -> Names:
-    """What each field of a model is called in a row, and outside."""
-    return [(name, field.alias or name) for name, field in model.model_fields.items()]
+def _struct(model: type[Model]) -> type[msgspec.Struct]:
+    """Holds what the model holds; what is None is not written."""
+    return msgspec.defstruct(
+        model.__name__,
+        [(name, Any, None) for name in model.model_fields],
+        rename={name: field.alias or name for name, field in model.model_fields.items()},
+        omit_defaults=True,
+        gc=False,
+    )
 
 
-JOB: Final = _names(JobRead)
-ATTEMPT: Final = _names(AttemptRead)
-STREAM: Final = _names(AttemptStreamStats)
-STATS: Final = _names(AttemptStats)
-JOB_TOTALS: Final = _names(JobAggregatedStats)
-STREAM_TOTALS: Final = _names(StreamAggregatedStats)
-DESCRIPTOR: Final = _names(StreamDescriptor)
+def _of_row(model: type[Model]) -> Callable[[Row], tuple[Any, ...]]:
+    """The fields of a model in a row."""
+    return itemgetter(*model.model_fields)
+
+
+_Job: Final[Any] = _struct(JobRead)
+_Attempt: Final[Any] = _struct(AttemptRead)
+_Stream: Final[Any] = _struct(AttemptStreamStats)
+_Stats: Final[Any] = _struct(AttemptStats)
+_JobTotals: Final[Any] = _struct(JobAggregatedStats)
+_StreamTotals: Final[Any] = _struct(StreamAggregatedStats)
+_Descriptor: Final[Any] = _struct(StreamDescriptor)
+_ResetConfig: Final[Any] = _struct(ResetConfig)
+_RefreshConfig: Final[Any] = _struct(RefreshConfig)
+_stats_of: Final = _of_row(AttemptStats)
+_totals_of: Final = _of_row(JobAggregatedStats)
+_stream_totals_of: Final = _of_row(StreamAggregatedStats)
+
+
+def written(answer: Answer) -> bytes:
+    """The JSON of an answer."""
+    try:
+        return msgspec.json.encode(answer)
+    except OverflowError:  # a sum or somebody's metadata beyond 64 bits
+        return to_json(plain(answer))
+
+
+def plain(answer: Answer) -> Any:
+    """An answer as models are validated from: dicts and lists."""
+    return msgspec.to_builtins(answer)
 
 
 def job(row: Row, streams: Sequence[Row]) -> Answer:
@@ -51,97 +87,94 @@ def job(row: Row, streams: Sequence[Row]) -> Answer:
         by_stream[stream["stream_namespace"] or "", stream["stream_name"]].append(stream)
     return _job(
         row,
-        _sums(JOB_TOTALS, counted) if counted else None,
-        [_named(STREAM_TOTALS, _stream_totals(by_stream[key])) for key in sorted(by_stream)],
+        _JobTotals(*_totals(map(_totals_of, counted))) if counted else None,
+        [_stream_totals(by_stream[key]) for key in sorted(by_stream)],
     )
 
 
 def light(row: Row) -> Answer:
     """A job without what may be long, from its row of the query `job_light`."""
-    totals = None if row["counted_job_id"] is None else _named(JOB_TOTALS, row)
+    if row["counted_job_id"] is None:
+        return _job(row, None, None)
     # SQL's sums of bigint are numeric.
-    return _job(row, totals and {alias: int(total) for alias, total in totals.items()}, None)
+    totals = [None if total is None else int(total) for total in _totals_of(row)]
+    return _job(row, _JobTotals(*totals), None)
 
 
 def attempt(row: Row, streams: Sequence[Row]) -> Answer:
     """An attempt with its totals; `streams` are its rows of the query `streams`."""
-    totals = _sums(STATS, streams) if streams else {}
-    summary = row["failure_summary"]
-    return _named(
-        ATTEMPT,
-        {
-            **row,
-            "id": row["attempt_number"],
-            "attempt_id": str(row["attempt_id"]),
-            "created_at": _seconds(row["created_at"]),
-            "updated_at": _seconds(row["updated_at"]),
-            "ended_at": _seconds(row["ended_at"]),
-            "bytes_synced": totals.get("bytesCommitted", totals.get("bytesEmitted")),
-            "records_synced": totals.get("recordsCommitted", totals.get("recordsEmitted")),
-            "total_stats": totals if streams else None,
-            "stream_stats": [
-                _named(STREAM, {**stream, "stats": _named(STATS, stream)}) for stream in streams
-            ],
-            "failure_summary": _checked(AttemptFailureSummary, summary),
-        },
+    stats = [_stats_of(stream) for stream in streams]
+    totals = _Stats(*_totals(stats)) if streams else None
+    return _Attempt(
+        id=row["attempt_number"],
+        attempt_id=str(row["attempt_id"]),
+        attempt_number=row["attempt_number"],
+        status=row["status"],
+        created_at=_seconds(row["created_at"]),
+        updated_at=_seconds(row["updated_at"]),
+        ended_at=_seconds(row["ended_at"]),
+        bytes_synced=totals and _either(totals.bytes_committed, totals.bytes_emitted),
+        records_synced=totals and _either(totals.records_committed, totals.records_emitted),
+        total_stats=totals,
+        stream_stats=[
+            _Stream(stream["stream_name"], stream["stream_namespace"], _Stats(*counters))
+            for stream, counters in zip(streams, stats, strict=True)
+        ],
+        failure_summary=_checked(AttemptFailureSummary, row["failure_summary"]),
+        anomalies=row["anomalies"],
     )
 
 
-def _job(row: Row, totals: Answer | None, by_stream: list[Answer] | None) -> Answer:
+def _job(row: Row, totals: Answer, by_stream: list[Answer] | None) -> Answer:
     to_reset, to_refresh = _streams(row["streams_to_reset"]), _streams(row.get("streams_to_refresh", ()))
-    return _named(
-        JOB,
-        {
-            **row,
-            "id": row["job_id"],
-            "enabled_streams": _streams(row.get("streams", ())) or None,
-            "created_at": _seconds(row["created_at"]),
-            "updated_at": _seconds(row["updated_at"]),
-            "started_at": _seconds(row["started_at"]),
-            "reset_config": {"streamsToReset": to_reset} if to_reset else None,
-            "refresh_config": {"streamsToRefresh": to_refresh} if to_refresh else None,
-            "aggregated_stats": totals,
-            "stream_aggregated_stats": by_stream,
-            "failure_reason": _checked(JobFailureReason, row["failure_reason"]),
-        },
+    return _Job(
+        id=row["job_id"],
+        config_type=row["config_type"],
+        config_id=row["config_id"],
+        enabled_streams=_streams(row.get("streams", ())) or None,
+        created_at=_seconds(row["created_at"]),
+        updated_at=_seconds(row["updated_at"]),
+        started_at=_seconds(row["started_at"]),
+        status=row["status"],
+        reset_config=_ResetConfig(to_reset) if to_reset else None,
+        refresh_config=_RefreshConfig(to_refresh) if to_refresh else None,
+        aggregated_stats=totals,
+        stream_aggregated_stats=by_stream,
+        failure_reason=_checked(JobFailureReason, row["failure_reason"]),
+        anomalies=row["anomalies"],
     )
 
 
-def _stream_totals(rows: Sequence[Row]) -> Row:
+def _stream_totals(rows: Sequence[Row]) -> Answer:
     """Of one stream over the attempts that count."""
-    return {
-        **rows[0],
-        **{name: _sum(name, rows) for name, _ in JOB_TOTALS},
-        "was_resumed": _any("was_resumed", rows),
-        "was_backfilled": _any("was_backfilled", rows),
-    }
+    if len(rows) == 1:
+        return _StreamTotals(*_stream_totals_of(rows[0]))
+    names, namespaces, *columns = zip(*map(_stream_totals_of, rows), strict=True)
+    return _StreamTotals(names[0], namespaces[0], *map(_total, columns))
 
 
-def _named(names: Names, values: Row) -> Answer:
-    get = values.get
-    return {alias: value for name, alias in names if (value := get(name)) is not None}
+def _totals(rows: Iterable[Sequence[Any]]) -> list[Any]:
+    """Of each column."""
+    return [_total(column) for column in zip(*rows, strict=True)]
 
 
-def _sums(names: Names, rows: Sequence[Row]) -> Answer:
-    return {alias: total for name, alias in names if (total := _sum(name, rows)) is not None}
+def _total(column: Sequence[Any]) -> Any:
+    """The sum of counters; of flags, whether one is set. None: no row knows."""
+    known = column if None not in column else [value for value in column if value is not None]
+    if not known:
+        return None
+    return any(known) if isinstance(known[0], bool) else sum(known)
 
 
-def _sum(name: str, rows: Sequence[Row]) -> int | None:
-    """None: no row knows."""
-    known = [value for row in rows if (value := row[name]) is not None]
-    return sum(known) if known else None
-
-
-def _any(name: str, rows: Sequence[Row]) -> bool | None:
-    known = [row[name] for row in rows if row[name] is not None]
-    return any(known) if known else None
+def _either(value: int | None, otherwise: int | None) -> int | None:
+    return otherwise if value is None else value
 
 
 def _seconds(at: datetime | None) -> int | None:
     return None if at is None else int(at.timestamp())
 
 
-def _checked(model: type[Model], value: Answer | None) -> Answer | None:
+def _checked(model: type[Model], value: dict[str, Any] | None) -> dict[str, Any] | None:
     """Of JSON that events carried: what the model knows of it."""
     if not value:
         return None
@@ -149,7 +182,4 @@ def _checked(model: type[Model], value: Answer | None) -> Answer | None:
 
 
 def _streams(descriptors: Iterable[Row]) -> list[Answer]:
-    return [
-        _named(DESCRIPTOR, {"name": stream["name"], "namespace": stream.get("namespace") or None})
-        for stream in descriptors
-    ]
+    return [_Descriptor(stream["name"], stream.get("namespace") or None) for stream in descriptors]

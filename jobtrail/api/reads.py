@@ -83,7 +83,7 @@ def light_query(job_id: int) -> tuple[bytes, Row]:
 
 def light(job_id: int, row: Row | None) -> JobInfoLightRead:
     """A light answer from its row. Raises JobNotFoundError where there is none."""
-    return JobInfoLightRead.model_validate(light_answer(job_id, row))
+    return JobInfoLightRead.model_validate(answers.plain(light_answer(job_id, row)))
 
 
 def light_answer(job_id: int, row: Row | None) -> Answer:
@@ -127,14 +127,15 @@ def jobs_count(database: Database, found: dict[str, Any]) -> int:
 def full_jobs(database: Database, rows: Sequence[Row]) -> list[JobRead]:
     """Jobs with their totals, per stream too."""
     streams = _streams(database, [row["job_id"] for row in rows])
-    return [JobRead.model_validate(answers.job(row, streams[row["job_id"]])) for row in rows]
+    return [JobRead.model_validate(answers.plain(answers.job(row, streams[row["job_id"]]))) for row in rows]
 
 
 def attempts_of(database: Database, job_ids: Sequence[int]) -> dict[int, list[AttemptRead]]:
     """Job id → its attempts by number, with the counters of their streams."""
-    attempts = _attempts(database, job_ids, _streams(database, job_ids))
+    found = _attempts(database, job_ids, _streams(database, job_ids))
     return {
-        job_id: [AttemptRead.model_validate(attempt) for attempt in attempts[job_id]] for job_id in job_ids
+        job_id: [AttemptRead.model_validate(answers.plain(attempt)) for attempt in found[job_id]]
+        for job_id in job_ids
     }
 
 
