@@ -42,7 +42,7 @@ def tokens_from(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
 
 def check_listen(host: str, tokens: Sequence[str], *, insecure: bool) -> None:
     """Raises UsageError where others could reach the server and need no token."""
-    if tokens or insecure or _is_loopback(host):
+    if tokens or insecure or is_loopback(host):
         return
     raise UsageError(
         f"JOBTRAIL_API_HOST: {host} can be reached from elsewhere; set {TOKENS_VARIABLE} to tokens of "
@@ -50,11 +50,12 @@ def check_listen(host: str, tokens: Sequence[str], *, insecure: bool) -> None:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine is reached by the name or address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
 
 
 def is_known(shown: bytes, tokens: Sequence[str]) -> bool:
@@ -80,6 +81,35 @@ class Tokens:
             await self.app(scope, receive, send)
         else:
             await answer(send, 401, "a bearer token is needed", (b"www-authenticate", b"Bearer"))
+
+
+class LocalHosts:
+    """Lets pass what was sent to this machine by one of its own names: localhost, 127.*, [::1].
+
+    A page in a browser here can have its own name point to this machine (DNS rebinding), and would then read
+    what a server without tokens answers; the header Host still tells the page's name.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection."""
+        host = dict(scope["headers"]).get(b"host") if scope["type"] == "http" else None
+        if host is None or is_loopback(_name(host.decode("latin-1"))):  # browsers always send one
+            await self.app(scope, receive, send)
+            return
+        await answer(
+            send,
+            403,
+            f"Host: without tokens this server answers to localhost alone; set {TOKENS_VARIABLE} to be "
+            "asked by other names",
+        )
+
+
+def _name(host: str) -> str:
+    """The name or address of a Host header, without its port."""
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
 
 
 class _TooLargeError(Exception):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from http import HTTPStatus
 from typing import Final
 
 from fastapi import APIRouter, FastAPI, Request
@@ -13,8 +16,9 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import compile_path
 
-from jobtrail.api.access import TOKEN_PATH, TOKEN_PATHS, BodyLimit, Tokens
+from jobtrail.api.access import TOKEN_PATH, TOKEN_PATHS, BodyLimit, LocalHosts, Tokens, is_loopback
 from jobtrail.api.context import Context, NotYetReadableError
+from jobtrail.api.document import document
 from jobtrail.api.models import FieldProblem, Health, InvalidInput, Readiness
 from jobtrail.api.public import token_router
 from jobtrail.api.readiness import Readings
@@ -33,12 +37,14 @@ from jobtrail.settings import Settings
 
 PREFIXES: Final = ("/api/v1", "/v1")
 PUBLIC_PREFIXES: Final = ("/v1", "/public/v1", "/api/public/v1")
+#: Of a job in the public API.
+JOB_PATH: Final = re.compile(rf"({'|'.join(PUBLIC_PREFIXES)})/jobs/[^/]+")
 
 probes = APIRouter(tags=["service"])
 
 
 @probes.get("/health")
-def health() -> Health:
+async def health() -> Health:
     """The process is alive."""
     return Health()
 
@@ -57,8 +63,10 @@ def ready(request: Request) -> JSONResponse:
     )
 
 
-def create_app(settings: Settings, tokens: Sequence[str] = ()) -> FastAPI:
+def create_app(settings: Settings, tokens: Sequence[str] = (), *, insecure: bool = False) -> FastAPI:
     """The application over the Postgres of `settings`, or the one that runs under its home.
+
+    Without tokens on a loopback address it answers to this machine's own names alone, unless `insecure`.
 
     Raises EmbeddedError where there is neither, SettingError for a SYNC_JOB_RETRIES_* that does not fit.
     Postgres need not answer yet: requests get 503 until it does.
@@ -97,6 +105,9 @@ def create_app(settings: Settings, tokens: Sequence[str] = ()) -> FastAPI:
     app.include_router(probes)
     app.add_middleware(BodyLimit)
     app.add_middleware(Tokens, tokens=tokens)
+    if not tokens and not insecure and is_loopback(settings.api_host):
+        app.add_middleware(LocalHosts)
+    app.openapi = partial(document, app.openapi, bool(tokens))  # type: ignore[method-assign]
     app.add_exception_handler(NotFoundError, _not_found)
     app.add_exception_handler(ConflictError, _conflict)
     app.add_exception_handler(FieldError, _misfit)
@@ -126,7 +137,9 @@ async def _conflict(_: Request, error: Exception) -> JSONResponse:
 
 
 async def _accepted(_: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"message": str(error)}, 202)
+    assert isinstance(error, NotYetReadableError)  # noqa: S101  # registered for it
+    about = {} if error.job_id is None else {"id": error.job_id}
+    return JSONResponse({"message": str(error), **about}, 202)
 
 
 async def _unanswered(_: Request, error: Exception) -> JSONResponse:
@@ -144,8 +157,13 @@ async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, StarletteHTTPException)  # noqa: S101  # registered for it
     if error.status_code == 400:  # the one of FastAPI's own: a body that is no UTF-8
         return _invalid_input([FieldProblem(property_path="body", message=str(error.detail))])
+    message, path = str(error.detail), request.url.path
+    if error.status_code == 404 and JOB_PATH.fullmatch(path):
+        return _invalid_input([FieldProblem(property_path="jobId", message="it is no whole number from 0")])
+    if error.status_code == 404 and message == HTTPStatus.NOT_FOUND.phrase:
+        message = f"there is no {path}; /docs shows what there is"
     headers = {"allow": _allowed(request)} if error.status_code == 405 else error.headers
-    return JSONResponse({"message": str(error.detail)}, error.status_code, headers)
+    return JSONResponse({"message": message}, error.status_code, headers)
 
 
 def _allowed(request: Request) -> str:
@@ -164,7 +182,10 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
     problems = []
     for found in error.errors():
         field = "" if found["type"] == "json_invalid" else ".".join(map(str, found["loc"][1:]))
-        problems.append(FieldProblem(property_path=field or "body", message=found["msg"]))
+        message = found["msg"].removeprefix("Value error, ")  # pydantic's, before each of ours
+        if not field and isinstance(error.body, bytes):  # FastAPI reads nothing else as JSON
+            message = "it is not said to be JSON; send it with content-type: application/json"
+        problems.append(FieldProblem(property_path=field or "body", message=message))
     return _invalid_input(problems)
 
 

@@ -165,3 +165,4 @@ class OperationResult(Model):
     """Whether it was done."""
 
     succeeded: bool
+    message: str | None = Field(None, description="Why it was not.")

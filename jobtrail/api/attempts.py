@@ -7,6 +7,7 @@ as an anomaly.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ from jobtrail.api.attempt_models import (
 )
 from jobtrail.api.attempt_numbers import start_attempt
 from jobtrail.api.context import Context, NotYetReadableError, context
-from jobtrail.api.decisions import SQL, IdempotencyKey, first_said, said_by
+from jobtrail.api.decisions import SQL, IdempotencyKey, Said, first_said, publish, said_by
 from jobtrail.api.models import (
     AttemptInfoRead,
     AttemptRead,
@@ -63,16 +64,21 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     409: {"model": Problem, "description": "The Idempotency-Key belongs to another request."},
 }
 
+#: Why counters are not kept.
+NO_STREAM: Final = "stats: totals are sums over the streams, and streamStats names none; nothing was kept"
+
 router = APIRouter(prefix="/attempt", tags=["attempts"])
 ends = APIRouter(prefix="/jobs", tags=["attempts"])
 
 
-def answered(shared: Context, answer: Model, *events: Event, status: int = 200) -> JSONResponse:
-    """Publishes the events; answers with `status` once they can be read, with 202 where that takes longer."""
+def answered(
+    shared: Context, answer: Model, events: Sequence[Event], *said: Said, status: int = 200
+) -> JSONResponse:
+    """Publishes the events of what was said; answers with `status` once they can be read, else with 202."""
     body = answer.model_dump(mode="json", by_alias=True, exclude_none=True)
     try:
         if events:
-            shared.write(*events)
+            shared.await_readable(type(events[-1]), publish(shared, events, *said))
     except NotYetReadableError as error:
         return JSONResponse({**body, "message": str(error)}, 202)
     return JSONResponse(body, status)
@@ -103,19 +109,21 @@ def save_stats(body: SaveStatsRequestBody, request: Request, key: IdempotencyKey
 
     Totals are sums over the streams. Counters of the whole attempt without any stream (`stats` alone) cannot
     be kept: the answer is `succeeded: false` where they count something. The attempt is known to be alive.
+    What comes after its end counts as of its end.
     """
     shared = context(request)
     with shared.reading() as database:
-        attempt_standing(database, body.job_id, body.attempt_number)
+        standing = attempt_standing(database, body.job_id, body.attempt_number)
     said = said_by(shared, "attempt/save_stats", body, key)
     events = attempt_events.stats_events(body.job_id, body.attempt_number, body.stream_stats or [], said)
     if events:
-        return answered(shared, OperationResult(succeeded=True), *events)
+        return answered(shared, OperationResult(succeeded=True), _no_later(standing, events), said)
     alive = AttemptHeartbeat(
         job_id=body.job_id, attempt_number=body.attempt_number, **said.mark(AttemptHeartbeat)
     )
     lost = any(body.stats.model_dump(exclude={"estimated_records", "estimated_bytes"}).values())
-    return answered(shared, OperationResult(succeeded=not lost), alive)
+    result = OperationResult(succeeded=not lost, message=NO_STREAM if lost else None)
+    return answered(shared, result, _no_later(standing, [alive]), said)
 
 
 @router.post("/save_stream_metadata", response_model=OperationResult, responses=RESPONSES)
@@ -125,10 +133,10 @@ def save_stream_metadata(
     """Keeps what is special about an attempt's streams: resumed, backfilled."""
     shared = context(request)
     with shared.reading() as database:
-        attempt_standing(database, body.job_id, body.attempt_number)
+        standing = attempt_standing(database, body.job_id, body.attempt_number)
     said = said_by(shared, "attempt/save_stream_metadata", body, key)
     events = attempt_events.metadata_events(body.job_id, body.attempt_number, body.stream_metadata, said)
-    return answered(shared, OperationResult(succeeded=True), *events)
+    return answered(shared, OperationResult(succeeded=True), _no_later(standing, events), said)
 
 
 @router.post("/fail", status_code=204, response_class=Response, responses=RESPONSES)
@@ -144,7 +152,7 @@ def fail_attempt(body: FailAttemptRequestBody, request: Request, _key: Idempoten
     ]
     if "AttemptFailed" not in standing["said"]:
         events.append(AttemptFailed(**about, **said.mark(AttemptFailed)))
-    return _done(shared, events)
+    return _done(shared, events, said)
 
 
 @router.post("/get_for_job", response_model_exclude_none=True, responses=READ_RESPONSES)
@@ -180,7 +188,7 @@ def job_failure(body: JobFailureRequestBody, request: Request, _key: Idempotency
         events.append(AttemptFailed(**about, **ended.mark(AttemptFailed)))
     if "JobFailed" not in standing["said"]:
         events.append(JobFailed(job_id=body.job_id, **said.mark(JobFailed)))
-    return answered(shared, OperationResult(succeeded=True), *events)
+    return answered(shared, OperationResult(succeeded=True), events, *([ended] if ended else []), said)
 
 
 @ends.post("/job_success_with_attempt_number", response_model=OperationResult, responses=RESPONSES)
@@ -194,7 +202,7 @@ def job_success(body: JobSuccessRequestBody, request: Request, _key: Idempotency
     if "AttemptSucceeded" not in standing["said"]:
         events += attempt_events.stats_events(**about, streams=_streams(body), said=said)
         events.append(AttemptSucceeded(**about, **said.mark(AttemptSucceeded)))
-    return answered(shared, OperationResult(succeeded=True), *events)
+    return answered(shared, OperationResult(succeeded=True), events, said)
 
 
 @ends.post("/persist_cancellation", status_code=204, response_class=Response, responses=RESPONSES)
@@ -214,7 +222,7 @@ def persist_cancellation(
         events.append(Cancelled(**about, cancelled_by=by, **said.mark(Cancelled, 1)))
     if "Cancelled" not in standing["said"]:
         events.append(Cancelled(job_id=body.job_id, cancelled_by=by, **said.mark(Cancelled)))
-    return _done(shared, events)
+    return _done(shared, events, said)
 
 
 def attempt_standing(database: Database, job_id: int, attempt_number: int, *, or_none: bool = False) -> Row:
@@ -252,7 +260,16 @@ def _streams(body: FailAttemptRequestBody | JobSuccessRequestBody) -> list[Any]:
     return body.standard_sync_output.streams if body.standard_sync_output else []
 
 
-def _done(shared: Context, events: list[Event]) -> Response:
+def _no_later(standing: Row, events: Sequence[Event]) -> list[Event]:
+    """The events, not after the end of their attempt: Airbyte's requests tell no instant of their own."""
+    end = standing["ended_at"]
+    return [
+        one if end is None else one.model_copy(update={"occurred_at": min(one.occurred_at, end)})
+        for one in events
+    ]
+
+
+def _done(shared: Context, events: Sequence[Event], said: Said) -> Response:
     if events:
-        shared.write(*events)
+        shared.await_readable(type(events[-1]), publish(shared, events, said))
     return Response(status_code=204)

@@ -4,6 +4,10 @@ VALUES (%(decision_id)s, %(now)s, %(digest)s)
 ON CONFLICT (decision_id) DO UPDATE SET decided_at = d.decided_at
 RETURNING decided_at, request_digest IS NOT DISTINCT FROM %(digest)s AS same_request
 ;
+-- unsay: Forgets what was decided at an instant, of which nothing was published.
+DELETE FROM jobtrail.http_decisions
+WHERE decision_id = %(decision_id)s AND decided_at = %(at)s
+;
 -- attempt_standing: How an attempt stands; no row where the job is unknown, no status where the attempt is not to be
 -- read yet. `said` names the ends that were heard of, whoever said them.
 SELECT
@@ -12,6 +16,7 @@ SELECT
     j.config_type,
     j.cancel_requested_by,
     a.status,
+    a.ended_at,
     EXISTS (
         SELECT FROM jobtrail.attempt_reservations r
         WHERE r.job_id = j.job_id AND r.attempt_number = %(attempt_number)s

@@ -18,7 +18,7 @@ from jobtrail.api.context import Context, NotYetReadableError
 from jobtrail.api.models import ENDED
 from jobtrail.api.reads import Database, Row
 from jobtrail.api.scopes import in_workspace
-from jobtrail.errors import ConflictError, FieldError
+from jobtrail.errors import ConflictError, JobtrailError, UnconfirmedError
 from jobtrail.events import JobCreated, decision_id
 from jobtrail.job_types import JobType, config_types_of
 from jobtrail.projections.generation import named_statements
@@ -39,9 +39,9 @@ def create_job(context: Context, wanted: JobCreated, key: str | None = None) -> 
     """Makes a job as `wanted`, except for its id, and returns that once the job can be read.
 
     The same `key` (the header Idempotency-Key) gives the same job, whose event is published again where it
-    cannot be read yet. Raises FieldError where the key belongs to another request or the scope does not fit,
-    NotFoundError for an unknown organization, ConflictError where the connection is busy, and what
-    `Context.write` raises.
+    cannot be read yet. Raises FieldError where the scope does not fit, NotFoundError for an unknown
+    organization, ConflictError where the connection is busy or the key belongs to another request, and what
+    `Context.write` raises. The connection is free again where the job will surely not be.
     """
     with context.writing() as database:
         if key is None:
@@ -57,13 +57,20 @@ def create_job(context: Context, wanted: JobCreated, key: str | None = None) -> 
                     "occurred_at": known["used_at"].astimezone(UTC),
                 }
             )
-        created = in_workspace(database, wanted)
+        created, taken = in_workspace(database, wanted), None
         if created.config_type in EXCLUSIVE:
-            _reserve(database, created, context.settings.pickup_limit)
+            taken = _reserve(database, created, context.settings.pickup_limit)
     try:
-        context.write(created)
+        receipt = context.publish(created)[-1]
+    except JobtrailError as error:
+        if taken and not isinstance(error, UnconfirmedError):
+            with context.writing() as database:
+                database.execute(SQL["free_connection"], taken)
+        raise
+    try:
+        context.await_readable(JobCreated, receipt)
     except NotYetReadableError as error:
-        raise NotYetReadableError(f"job {created.job_id}: {error}") from None
+        raise NotYetReadableError(f"job {created.job_id}: {error}", created.job_id) from None
     return created.job_id
 
 
@@ -80,14 +87,17 @@ def _by_key(database: Database, wanted: JobCreated, key: str) -> Row:
     database.execute(SQL["keep_key"], values)
     known = _one(database, "job_of_key", **values)
     if not known["same_request"]:
-        raise FieldError(
-            "Idempotency-Key", f"it made job {known['job_id']}, of another request; take a new key"
+        raise ConflictError(
+            f"Idempotency-Key: it made job {known['job_id']}, of another request; take a new key",
+            known["job_id"],
         )
     return known
 
 
-def _reserve(database: Database, created: JobCreated, retry_within: float) -> None:
+def _reserve(database: Database, created: JobCreated, retry_within: float) -> Row | None:
     """Gives the connection to the job. Raises ConflictError where another job has it.
+
+    Returns the reservation where it is new: before, nobody can have published the job.
 
     `retry_within`: seconds after its last change in which the retry of an incomplete job may still come.
     """
@@ -95,15 +105,20 @@ def _reserve(database: Database, created: JobCreated, retry_within: float) -> No
     exclusive = list(EXCLUSIVE)
     about = {"connection_id": connection_id, "config_types": exclusive, "retry_within": retry_within}
     mine = {**about, "job_id": created.job_id, "seconds": RESERVED_FOR}
-    if database.execute(SQL["reserve_connection"], mine).fetchone() is None:
-        other = _one(database, "occupant", **about)
-        how = f"is {other['status'] or 'being made'}; cancel it or wait for its end"
+    before = database.execute(SQL["reservation"], mine).fetchone()
+    taken = database.execute(SQL["reserve_connection"], mine).fetchone()
+    if taken is None:
+        other = _one(database, "occupant", **about, seconds=RESERVED_FOR)
+        how = f"is {other['status']}; cancel it or wait for its end"
+        if other["status"] is None:
+            how = f"is being made; try again, in {other['lapses_in']} s at the latest"
         if other["status"] == "incomplete":
             how = "waits for a retry; start one (attempt/create_new_attempt_number) or cancel it"
         raise ConflictError(
             f"a job is already running for connection {connection_id}: job {other['job_id']} {how}",
             other["job_id"],
         )
+    return taken if before is None else None
 
 
 def cancel_job(context: Context, job_id: int, by: str) -> None:

@@ -31,12 +31,20 @@ ON CONFLICT (connection_id) DO UPDATE SET job_id = excluded.job_id, reserved_at 
 WHERE r.job_id = excluded.job_id
     OR r.reserved_at < now() - make_interval(secs => %(seconds)s)
     OR EXISTS (SELECT FROM jobtrail.jobs j WHERE j.job_id = r.job_id)
-RETURNING job_id
+RETURNING connection_id, job_id, reserved_at
 ;
--- occupant: The job that has the connection: one that is not decided, else the one that was made last.
-SELECT job_id, status
+-- reservation: Whether the job has the connection.
+SELECT FROM jobtrail.connection_reservations WHERE connection_id = %(connection_id)s AND job_id = %(job_id)s
+;
+-- free_connection: Gives a connection back of whose job nothing was published, unless it was reserved again.
+DELETE FROM jobtrail.connection_reservations
+WHERE connection_id = %(connection_id)s AND job_id = %(job_id)s AND reserved_at = %(reserved_at)s
+;
+-- occupant: The job that has the connection: one that is not decided, else the one that was made last, and in how many
+-- seconds that one loses it.
+SELECT job_id, status, lapses_in
 FROM (
-    SELECT job_id, status
+    SELECT job_id, status, NULL AS lapses_in
     FROM jobtrail.jobs
     WHERE (
             status IN ('pending', 'running')
@@ -45,7 +53,10 @@ FROM (
         AND config_type = ANY (%(config_types)s::text[])
         AND coalesce(connection_id, config_id) = %(connection_id)s
     UNION ALL
-    SELECT job_id, NULL FROM jobtrail.connection_reservations WHERE connection_id = %(connection_id)s
+    SELECT job_id, NULL,
+        greatest(1, ceil(extract(epoch FROM reserved_at - now()) + %(seconds)s))::integer
+    FROM jobtrail.connection_reservations
+    WHERE connection_id = %(connection_id)s
 ) found
 ORDER BY status NULLS LAST, job_id
 LIMIT 1

@@ -21,10 +21,11 @@ from jobtrail.api.queries import query
 from jobtrail.api.quick import QuickReads
 from jobtrail.api.reads import Database
 from jobtrail.consumers.waiting import database_address, database_away
-from jobtrail.errors import JobtrailError, PublishError
+from jobtrail.errors import JobtrailError, PublishError, ServerAwayError
 from jobtrail.events import Event
 from jobtrail.producers.publisher import Publisher
 from jobtrail.producers.receipt import Receipt
+from jobtrail.running import KAFKA_SETTING
 from jobtrail.settings import Settings
 
 #: Connections to Postgres: reads are short, and the projector needs the processors too.
@@ -33,10 +34,18 @@ POOL_SIZE: Final = 8
 ANSWER_WITHIN: Final = 2.0
 #: Seconds between two looks whether a write can be read back.
 LOOK: Final = 0.01
+#: Most requests that wait for Kafka at a time, well below the 40 threads of all requests: reads need some.
+MOST_PUBLISHING: Final = 24
+#: Seconds for which one more waits: far longer than Kafka takes, unless it hangs.
+TURN_WITHIN: Final = 0.25
 
 
 class NotYetReadableError(JobtrailError):
-    """What was written is durable in Kafka, and the read models do not show it yet."""
+    """What was written is durable in Kafka, and the read models do not show it yet; may name its job."""
+
+    def __init__(self, message: str, job_id: int | None = None) -> None:
+        super().__init__(message)
+        self.job_id = job_id
 
 
 class Context:
@@ -52,6 +61,7 @@ class Context:
         self.quick = QuickReads(self._url)
         self._publisher: Publisher | None = None
         self._making = threading.Lock()
+        self._publishing = threading.Semaphore(MOST_PUBLISHING)
 
     def _pool(self, size: int, configure: Callable[[Database], None] | None) -> ConnectionPool[Database]:
         return ConnectionPool(
@@ -111,13 +121,22 @@ class Context:
     def publish(self, *events: Event) -> list[Receipt]:
         """Publishes the events, of one job, and returns when Kafka has them all.
 
-        Raises ServerAwayError when Kafka does not answer, and nothing is published then, also not later;
-        PublishError when it refuses one; UnconfirmedError after settings.flush_timeout seconds.
+        Raises ServerAwayError when Kafka does not answer, or too many wait for it already, and nothing is
+        published then, also not later; PublishError when it refuses one; UnconfirmedError after
+        settings.flush_timeout seconds.
         """
         publisher = self.publisher
-        publisher.reach(ANSWER_WITHIN)
-        receipts = [publisher.send(event) for event in events[:-1]]
-        receipts.append(publisher.deliver(events[-1]))  # in one partition: the others were answered before
+        if not self._publishing.acquire(timeout=TURN_WITHIN):
+            why = f"too many writes wait for Kafka: {MOST_PUBLISHING}"
+            raise ServerAwayError("Kafka", publisher.address, KAFKA_SETTING, why)
+        try:
+            publisher.reach(ANSWER_WITHIN)
+            receipts = [publisher.send(event) for event in events[:-1]]
+            receipts.append(
+                publisher.deliver(events[-1])
+            )  # in one partition: the others were answered before
+        finally:
+            self._publishing.release()
         if refused := next((receipt.error for receipt in receipts if receipt.error), None):
             raise PublishError(f"Kafka at {publisher.address} refuses an event: {refused}")
         return receipts

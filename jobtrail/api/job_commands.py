@@ -13,17 +13,21 @@ from jobtrail.api.commands import EXCLUSIVE, cancel_job, create_job
 from jobtrail.api.context import context
 from jobtrail.api.decisions import IdempotencyKey
 from jobtrail.api.fields import FilterText
-from jobtrail.api.models import InvalidInput, JobIdRequestBody, JobInfoLightRead, JobInfoRead, Model, Problem
+from jobtrail.api.models import InvalidInput, JobIdRequestBody, JobInfoRead, Model, Problem
 from jobtrail.api.scopes import Scoped
 from jobtrail.errors import FieldError
 
 #: What a write can answer besides 200.
 WRITES: Final[dict[int | str, dict[str, Any]]] = {
-    202: {"model": Problem, "description": "Durable in Kafka, and not to be read yet."},
+    202: {
+        "model": Problem,
+        "description": "Durable in Kafka, and not to be read yet; `id` is the job that was made.",
+    },
     404: {"model": Problem},
     409: {
         "model": Problem,
-        "description": "It cannot be done as things are now; `id` is the job in the way.",
+        "description": "It cannot be done as things are now; `id` is the job in the way, or the one that was "
+        "made with the Idempotency-Key of this request by another one.",
     },
     422: {"model": InvalidInput},
     503: {"model": Problem, "description": "Kafka or Postgres is away."},
@@ -49,9 +53,11 @@ class StreamToMove(StreamName):
 
 
 class JobCreateRequestBody(Scoped):
-    """A job of any kind."""
+    """A job of any kind; Airbyte's own clients name a connection alone, which is synced."""
 
-    config_type: e.ConfigType
+    config_type: e.ConfigType | None = Field(
+        None, description="Absent: sync, where connectionId is given.", examples=["sync"]
+    )
     config_id: FilterText | None = Field(
         None,
         min_length=1,
@@ -71,16 +77,19 @@ class JobCreateRequestBody(Scoped):
     def event(self) -> e.JobCreated:
         """What is asked for; its id is given later. Raises FieldError where it is not said what is to run."""
         config_id, connection_id = self.config_id, self.connection_id
-        if self.config_type in EXCLUSIVE:
+        config_type = self.config_type or (e.ConfigType.SYNC if connection_id else None)
+        if config_type is None:
+            raise FieldError("configType", "what kind of job is not said; a connectionId alone means sync")
+        if config_type in EXCLUSIVE:
             if config_id and connection_id and config_id != connection_id:
-                raise FieldError("configId", f"a {self.config_type} runs its connection {connection_id!r}")
+                raise FieldError("configId", f"a {config_type} runs its connection {connection_id!r}")
             config_id = connection_id = connection_id or config_id
         if config_id is None:
-            field = "connectionId" if self.config_type in EXCLUSIVE else "configId"
-            raise FieldError(field, f"what the {self.config_type} runs is not said")
+            field = "connectionId" if config_type in EXCLUSIVE else "configId"
+            raise FieldError(field, f"what the {config_type} runs is not said")
         return e.JobCreated(
             job_id=0,
-            config_type=self.config_type.value,
+            config_type=config_type.value,
             config_id=config_id,
             connection_id=connection_id,
             scope_type=self.scope_type,
@@ -100,11 +109,11 @@ class JobCancelRequestBody(JobIdRequestBody):
 
 
 @router.post("/create", response_model_exclude_none=True)
-def create(body: JobCreateRequestBody, request: Request, key: IdempotencyKey = None) -> JobInfoLightRead:
+def create(body: JobCreateRequestBody, request: Request, key: IdempotencyKey = None) -> JobInfoRead:
     """Makes a job; a connection runs one at a time."""
     job_id = create_job(context(request), body.event(), key)
     with context(request).reading() as connection:
-        return reads.job_light(connection, job_id)
+        return reads.job_info(connection, job_id, context(request).settings.home)
 
 
 @router.post("/cancel", response_model_exclude_none=True)

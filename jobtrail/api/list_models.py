@@ -91,4 +91,4 @@ class JobListForWorkspacesRequestBody(JobListRequestBody):
 class ConnectionIdRequestBody(Model):
     """Names a connection."""
 
-    connection_id: FilterText
+    connection_id: FilterText = Field(examples=["e735894a-e773-4938-969f-45f53957b75b"])

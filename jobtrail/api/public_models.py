@@ -131,9 +131,12 @@ class JobCreateRequest(Scoped):
 class TokenRequest(BaseModel):
     """An application's credentials, as JSON or as a form."""
 
-    client_id: FilterText = Field(description="Any: Jobtrail tells nobody apart by it.")
+    client_id: FilterText = Field(
+        examples=["jobtrail"], description="Any: Jobtrail tells nobody apart by it."
+    )
     client_secret: FilterText = Field(
-        description="One of JOBTRAIL_API_TOKENS; any, where the server needs no token."
+        examples=["one-of-the-servers-tokens"],
+        description="One of JOBTRAIL_API_TOKENS; any, where the server needs no token.",
     )
 
     @model_validator(mode="before")

@@ -90,9 +90,14 @@ def _of_organization(database: Database, organization_id: str, given: str | None
     return workspace_id
 
 
+def find_workspace(database: Database, workspace_id: str) -> Row | None:
+    """What is known of a workspace, if anything is."""
+    return database.execute(SQL["workspace"], {"workspace_id": workspace_id}).fetchone()
+
+
 def workspace_row(database: Database, workspace_id: str) -> Row:
     """What is known of a workspace. Raises NotFoundError."""
-    row = database.execute(SQL["workspace"], {"workspace_id": workspace_id}).fetchone()
+    row = find_workspace(database, workspace_id)
     if row is None:
         raise NotFoundError(f"no workspace {workspace_id!r} is registered")
     return row

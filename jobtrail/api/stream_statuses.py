@@ -196,7 +196,7 @@ def _write(
         "transitioned_at": event.occurred_at,
     }
     answer = _read(row, body.workspace_id)
-    return answered(shared, answer, event.model_copy(update={"event_id": same}), status=status)
+    return answered(shared, answer, [event.model_copy(update={"event_id": same})], said, status=status)
 
 
 def _read(row: Row, workspace_id: str = UNKNOWN) -> StreamStatusRead:

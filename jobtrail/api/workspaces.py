@@ -9,7 +9,7 @@ from jobtrail.api.context import context
 from jobtrail.api.fields import FilterText
 from jobtrail.api.job_commands import WRITES
 from jobtrail.api.models import Model
-from jobtrail.api.scopes import workspace_row
+from jobtrail.api.scopes import find_workspace, workspace_row
 from jobtrail.events import WorkspaceRegistered
 
 router = APIRouter(prefix="/workspaces", tags=["workspaces"])
@@ -22,7 +22,7 @@ class WorkspaceIdRequestBody(Model):
 
 
 class WorkspaceRegisterRequestBody(WorkspaceIdRequestBody):
-    """The facts about a workspace; they replace those that were told before."""
+    """Facts about a workspace. Those that are not named stay as they were told; null takes one back."""
 
     organization_id: FilterText | None = Field(None, min_length=1)
     is_default: StrictBool = Field(
@@ -42,8 +42,13 @@ class WorkspaceRead(Model):
 
 @router.post("/register", response_model_exclude_none=True, responses=WRITES)
 def register(body: WorkspaceRegisterRequestBody, request: Request) -> WorkspaceRead:
-    """Tells of a workspace, its organization, and whether it is that one's default."""
-    context(request).write(WorkspaceRegistered(**body.model_dump()))
+    """Tells of a workspace, its organization, and whether it is that one's default.
+
+    Of a known workspace only what is named changes: a new name leaves it in its organization.
+    """
+    with context(request).reading() as connection:
+        known = find_workspace(connection, body.workspace_id) or {}
+    context(request).write(WorkspaceRegistered(**{**known, **body.model_dump(exclude_unset=True)}))
     return _read(request, body.workspace_id)
 
 

@@ -119,7 +119,7 @@ def _api(options: Namespace) -> int:
     leave_in_order()
     taken = bind(settings)
     try:
-        with serving(settings, taken, tokens):
+        with serving(settings, taken, tokens, insecure=options.insecure_listen):
             line(f"answering at {url(taken)} (API: {url(taken)}/docs); Ctrl-C ends")
             sys.stdout.flush()
             while True:

@@ -116,7 +116,7 @@ def service(
             role.start()
             stack.callback(role.join, 30)
             stack.callback(role.stop.set)
-        stack.enter_context(serving(settings, taken, tokens))
+        stack.enter_context(serving(settings, taken, tokens, insecure=insecure))
         mine.say(url(taken))
         yield Service(settings, url(taken), servers, roles)
 

@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import re
 import socket
+import time
+from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from api_scenes import failed_job, project
 
@@ -119,6 +123,78 @@ def test_with_tokens_only_probes_are_open(settings: Settings, database: str) -> 
         assert client.get("/openapi.json").status_code == 401
 
 
+def test_without_tokens_only_this_machines_own_names_are_answered(settings: Settings, database: str) -> None:
+    """A page in a browser here must not read by a name of its own; with tokens, or on purpose, any does."""
+    project(database, failed_job(7))
+    own = ["localhost", "LOCALHOST:8700", "127.0.0.1:1", "127.8.9.1", "[::1]", "[::1]:8700"]
+    other = [
+        "evil.example",
+        "evil.example:8700",
+        "localhost.evil.example",
+        "192.0.2.1",
+        "127.0.0.1.evil.example",
+    ]
+
+    def answers(tokens: list[str], *, insecure: bool = False) -> list[int]:
+        taken = bind(settings.model_copy(update={"api_port": 0}))
+        bearer = {"authorization": f"Bearer {TOKEN}"}
+        with serving(settings, taken, tokens, insecure=insecure), httpx.Client(base_url=url(taken)) as client:
+            return [
+                client.get("/v1/jobs/7", headers={"host": host, **bearer}).status_code for host in own + other
+            ]
+
+    assert answers([]) == [200] * len(own) + [403] * len(other)
+    assert answers([TOKEN]) == answers([], insecure=True) == [200] * len(own + other)
+
+
+def test_health_and_reads_are_answered_while_kafka_hangs(settings: Settings) -> None:
+    """Writes that are more than may wait are refused, so that others find a thread."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(200)  # takes connections, and never says a word
+        hanging = settings.model_copy(
+            update={"kafka_bootstrap_servers": f"127.0.0.1:{silent.getsockname()[1]}"}
+        )
+        taken = bind(hanging.model_copy(update={"api_port": 0}))
+        with serving(hanging, taken), httpx.Client(base_url=url(taken), timeout=60) as client:
+            client.get("/v1/jobs")
+            with ThreadPoolExecutor(60) as pool:
+                body = {"workspaceId": "w"}
+                asked = [
+                    pool.submit(httpx.post, f"{url(taken)}/v1/workspaces/register", json=body, timeout=60)
+                    for _ in range(60)
+                ]
+                until = time.monotonic() + 30
+                while not any(one.done() for one in asked):
+                    assert time.monotonic() < until
+                    time.sleep(0.01)
+                waits = sum(not one.done() for one in asked)
+                health, read = client.get("/health"), client.get("/v1/jobs")
+                assert sum(not one.done() for one in asked) > 0, "they were asked while others waited"
+                said = Counter("too many writes" in one.result().text for one in asked)
+                codes = {one.result().status_code for one in asked}
+    assert (health.status_code, read.status_code, codes) == (200, 200, {503})
+    assert waits
+    assert said[True]
+
+
+def test_health_is_answered_while_every_thread_waits(http: Any, database: str) -> None:
+    """It needs none: a probe must not end a server that is only busy."""
+    with psycopg.connect(database) as connection, ThreadPoolExecutor(60) as pool:
+        connection.execute("LOCK TABLE jobtrail_g1.jobs IN ACCESS EXCLUSIVE MODE")
+        with httpx.Client(base_url=http.client.base_url, timeout=60) as many:
+            asked = [pool.submit(many.get, "/v1/jobs") for _ in range(60)]
+            time.sleep(0.5)
+            began = time.monotonic()
+            for path in ("/health", "/v1/health"):
+                assert http.client.get(path).status_code == 200
+            took = time.monotonic() - began
+            assert not any(one.done() for one in asked)
+            connection.rollback()
+            assert {one.result().status_code for one in asked} <= {200, 503}
+    assert took < 1
+
+
 def test_listens_elsewhere_only_with_tokens_or_on_purpose() -> None:
     """Read models name failures and connectors: not for everybody on the network by mistake."""
     for host in ("127.0.0.1", "::1", "localhost"):
@@ -156,6 +232,12 @@ def test_the_interface_is_described(http: Any) -> None:
     attempt = described["components"]["schemas"]["AttemptRead"]["properties"]
     assert attempt["bytesSynced"]["deprecated"] is True
     assert attempt["recordsSynced"]["deprecated"] is True
+    assert described["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    create, health = described["paths"]["/v1/jobs/create"]["post"], described["paths"]["/health"]["get"]
+    assert {"401", "413"} <= create["responses"].keys()
+    assert "security" in create
+    assert not {"401", "413"} & health["responses"].keys()
+    assert "security" not in health
     page = http.client.get("/docs")
     loaded = re.findall(r"""(?:src|href)=["']([^"']+)""", page.text)
     assert loaded

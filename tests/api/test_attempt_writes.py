@@ -339,7 +339,11 @@ def test_counters_of_no_stream_are_not_claimed_to_be_kept(worker: Worker) -> Non
     empty = worker.done(
         "attempt/save_stats", {**attempt, "stats": {"estimatedRecords": 7}, "streamStats": []}
     )
-    assert (lost, empty) == ({"succeeded": False}, {"succeeded": True})
+    assert (lost.pop("message").partition(":")[0], lost, empty) == (
+        "stats",
+        {"succeeded": False},
+        {"succeeded": True},
+    )
     assert worker.done("attempt/get_combined_stats", attempt) == {}
     assert worker.done("attempt/get_for_job", attempt)["attempt"]["updatedAt"] >= before
 
@@ -366,6 +370,37 @@ def test_while_kafka_is_away_nothing_is_reserved(settings: Settings, database: s
     with server_alone(settings, read_back_timeout=0) as worker:
         assert worker.done(NEW, {"jobId": 7}, 202)["attemptNumber"] == 0
     assert reservations(database) == [(7, 0, True)]
+
+
+def test_an_end_that_kafka_surely_did_not_take_is_said_anew(settings: Settings, database: str) -> None:
+    """Its instant is that of the request that was taken, not of the one that was refused."""
+    project(database, [created(7), made(e.AttemptStarted, 1, job_id=7, attempt_number=0)])
+    attempt = {"jobId": 7, "attemptNumber": 0}
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        away = f"127.0.0.1:{nobody.getsockname()[1]}"
+        with server_alone(settings, kafka_bootstrap_servers=away) as worker:
+            for path in ("attempt/fail", "jobs/job_failure", "jobs/persist_cancellation"):
+                assert worker.post(path, attempt).status_code == 503
+    between = datetime.now(UTC)
+    with server_alone(settings, read_back_timeout=0) as worker:
+        worker.done("attempt/fail", attempt, 202)
+        worker.done("jobs/job_failure", attempt, 202)
+    ends = published(settings)
+    assert {type(one) for one in ends} == {e.AttemptFailed, e.JobFailed}
+    assert all(one.occurred_at > between for one in ends)
+
+
+def test_counters_that_come_after_the_end_count_as_of_the_end(worker: Worker) -> None:
+    """Airbyte's workers send them when they please: that contradicts nothing."""
+    attempt = worker.attempt(worker.job())
+    worker.done("attempt/fail", attempt, 204)
+    worker.done("attempt/save_stats", {**attempt, "streamStats": [counted("users", recordsCommitted=3)]})
+    special = [{"streamName": "users", "wasResumed": True}]
+    worker.done("attempt/save_stream_metadata", {**attempt, "streamMetadata": special})
+    worker.done("attempt/save_stats", attempt)
+    assert worker.done("attempt/get_combined_stats", attempt) == {"recordsCommitted": 3}
+    assert worker.anomalies() == []
 
 
 def test_a_start_that_kafka_did_not_confirm_in_time_goes_to_who_asks_next(

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import json
+import re
+import socket
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -27,11 +31,12 @@ def create(client: httpx.Client, body: Any = SYNC, key: str | None = None) -> ht
 
 
 def test_a_job_is_made_and_can_be_read_at_once(client: httpx.Client) -> None:
-    """The answer is that of jobs/get_light, with an id from the sequence."""
+    """The answer is that of jobs/get, with an id from the sequence."""
     streams = [{"name": "users", "namespace": "public", "syncMode": "incremental"}, {"name": "orders"}]
     answer = create(client, {**SYNC, "streams": streams, "labels": {"team": "data"}})
     assert answer.status_code == 200, answer.text
-    job = answer.json()["job"]
+    job, attempts = answer.json()["job"], answer.json()["attempts"]
+    assert attempts == []
     assert (job["id"], job["status"], job["configId"]) == (1, "pending", CONNECTION)
     (read,) = client.post("/api/v1/jobs/list", json={"configTypes": ["sync"]}).json()["jobs"]
     assert [one["name"] for one in read["job"]["enabledStreams"]] == ["users", "orders"]
@@ -130,13 +135,12 @@ def test_one_key_makes_one_job(client: httpx.Client) -> None:
     client.delete(f"/v1/jobs/{job_id}")
     assert (
         create(client, key="order-1").json()["job"]
-        == client.post("/v1/jobs/get_light", json={"id": job_id}).json()["job"]
+        == client.post("/v1/jobs/get", json={"id": job_id}).json()["job"]
     )
     assert client.get("/v1/anomalies").json()["totalCount"] == 0
 
     other = create(client, {**SYNC, "configType": "refresh"}, key="order-1")
-    assert other.status_code == 422
-    assert other.json()["validationErrors"][0]["propertyPath"] == "Idempotency-Key"
+    assert (other.status_code, other.json()["id"], "Idempotency-Key" in other.text) == (409, job_id, True)
     too_long = create(client, key="x" * 256)
     assert (too_long.status_code, "Idempotency-Key" in too_long.text) == (422, True)
 
@@ -158,9 +162,12 @@ def test_while_read_models_are_behind_a_job_is_accepted_and_holds_its_connection
         first, second = create(client, key="k"), create(client, key="k")
         assert (first.status_code, second.status_code) == (202, 202)
         assert "job 1:" in first.json()["message"]
+        public = client.post("/v1/jobs", json={"connectionId": "another", "jobType": "sync"})
+        assert (first.json()["id"], public.status_code) == (1, 202)
+        assert f"job {public.json()['id']}:" in public.json()["message"]
         rival = create(client)
         assert (rival.status_code, rival.json()["id"]) == (409, 1)
-        assert "being made" in rival.json()["message"]
+        assert re.search(r"being made; try again, in \d+ s", rival.json()["message"])
         project_until_caught_up(settings)
         assert create(client, key="k").json()["job"]["id"] == 1
         assert client.get("/v1/anomalies").json()["totalCount"] == 0
@@ -181,6 +188,46 @@ def test_a_job_that_was_never_published_gives_its_connection_back(
             [RESERVED_FOR + 1],
         )
     assert create(client).status_code == 200
+
+
+def test_a_job_that_kafka_surely_did_not_take_gives_its_connection_back_at_once(settings: Settings) -> None:
+    """503 while it is away, with a key or without; one that it may have taken keeps its connection."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        away = f"127.0.0.1:{nobody.getsockname()[1]}"
+        with alone(settings, kafka_bootstrap_servers=away) as client:
+            assert [create(client, key=key).status_code for key in ("k", "k", None)] == [503] * 3
+    with alone(settings, read_back_timeout=0) as client:
+        assert create(client, {"connectionId": CONNECTION}).status_code == 202
+    project_until_caught_up(settings)
+    with alone(settings, flush_timeout=1e-6) as hasty:
+        other = {**SYNC, "connectionId": "other"}
+        assert create(hasty, other, key="unsure").status_code == 503
+        assert create(hasty, other).status_code == 409
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        away = f"127.0.0.1:{nobody.getsockname()[1]}"
+        with alone(settings, kafka_bootstrap_servers=away) as client:
+            assert create(client, other, key="unsure").status_code == 503
+            assert create(client, other).status_code == 409
+
+
+@contextmanager
+def alone(settings: Settings, **changes: Any) -> Iterator[httpx.Client]:
+    """The HTTP server without a projector."""
+    taken = bind(settings.model_copy(update={"api_port": 0}))
+    changed = settings.model_copy(update=changes)
+    with serving(changed, taken), httpx.Client(base_url=url(taken), timeout=60) as client:
+        yield client
+
+
+def test_airbytes_own_request_makes_a_sync(client: httpx.Client) -> None:
+    """It names the connection alone; what is no connection needs its config type."""
+    answer = create(client, {"connectionId": CONNECTION, "isScheduled": True})
+    assert (answer.status_code, answer.json()["attempts"]) == (200, [])
+    assert (answer.json()["job"]["configType"], answer.json()["job"]["configId"]) == ("sync", CONNECTION)
+    unsaid = create(client, {"configId": "an actor", "isScheduled": True})
+    assert (unsaid.status_code, unsaid.json()["validationErrors"][0]["propertyPath"]) == (422, "configType")
 
 
 def test_a_job_that_nobody_runs_is_cancelled_at_once(client: httpx.Client) -> None:
@@ -220,6 +267,7 @@ def test_a_request_to_cancel_that_nobody_obeys_stands(client: httpx.Client, sett
 
 
 BAD: list[tuple[dict[str, Any], str]] = [
+    ({"isScheduled": True}, "configType"),
     ({"configType": "sync"}, "connectionId"),
     ({"configType": "get_spec", "connectionId": "c"}, "configId"),
     ({"configType": "sync", "connectionId": "a", "configId": "b"}, "configId"),

@@ -162,6 +162,25 @@ def test_a_field_that_does_not_fit_is_named(http: Any) -> None:
     assert http.client.get(f"/v1/jobs/{2**63}").json()["validationErrors"][0]["propertyPath"] == "jobId"
 
 
+def test_what_cannot_be_asked_is_told_with_the_way_to_ask(http: Any) -> None:
+    """A path that is none, an id that is no number, a body that is not said to be JSON."""
+    answer = http.client.get("/v1/job/7")
+    assert (answer.status_code, answer.json()["message"]) == (
+        404,
+        "there is no /v1/job/7; /docs shows what there is",
+    )
+    for answer in (http.client.get("/v1/jobs/abc"), http.client.delete("/public/v1/jobs/-1")):
+        assert (answer.status_code, answer.json()["validationErrors"][0]["propertyPath"]) == (422, "jobId")
+    for path in ("/v1/jobs", "/v1/jobs/get", "/v1/jobs/list"):
+        answer = http.client.post(path, content=b'{"connectionId": "c", "jobType": "sync"}')
+        assert (answer.status_code, "content-type: application/json" in answer.json()["message"]) == (
+            422,
+            True,
+        )
+    answer = http.client.get("/v1/jobs", params={"createdAtStart": "yesterday"})
+    assert answer.json()["message"].startswith("createdAtStart: it is no date-time")
+
+
 def test_who_knows_a_token_is_given_it(settings: Settings) -> None:
     """As JSON or as a form, at each address; health is open, everything else is not."""
     taken = bind(settings.model_copy(update={"api_port": 0}))

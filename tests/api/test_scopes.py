@@ -88,10 +88,14 @@ def test_an_unknown_or_contradictory_scope_is_refused_by_name(client: httpx.Clie
 
 
 def test_a_workspace_is_what_was_told_last(client: httpx.Client) -> None:
-    """The facts of a second registration replace those of the first."""
+    """What a second registration names replaces what the first one said; the rest stays."""
     register(client, "w-9", "acme", isDefault=True, name="Old")
     told = register(client, "w-9", "other", name="New")
-    assert told == {"workspaceId": "w-9", "organizationId": "other", "isDefault": False, "name": "New"}
+    assert told == {"workspaceId": "w-9", "organizationId": "other", "isDefault": True, "name": "New"}
+    renamed = client.post("/api/v1/workspaces/register", json={"workspaceId": "w-9", "name": "Newer"})
+    assert renamed.json() == {**told, "name": "Newer"}
+    told = register(client, "w-9", "other", name=None, isDefault=False)
+    assert told == {"workspaceId": "w-9", "organizationId": "other", "isDefault": False}
     assert client.post("/api/v1/workspaces/get", json={"workspaceId": "w-9"}).json() == told
     unknown = client.post("/api/v1/workspaces/get", json={"workspaceId": "w-0"})
     assert (unknown.status_code, "w-0" in unknown.json()["message"]) == (404, True)
