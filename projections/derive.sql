@@ -259,6 +259,15 @@ SELECT a.job_id, a.attempt_number, 'success_not_deciding',
 FROM touched JOIN attempts a USING (job_id) LEFT JOIN decisions d USING (job_id)
 WHERE a.succeeded_at IS NOT NULL AND d.event_id IS DISTINCT FROM a.succeeded_event_id
 UNION ALL
+-- A JobFailed or a Cancelled of the whole job that came too late: the job had succeeded.
+SELECT j.job_id, -1, 'end_not_deciding',
+    concat_ws(' and ',
+        'failed at ' || (j.failed_at AT TIME ZONE 'UTC'),
+        'cancelled at ' || (j.cancelled_at AT TIME ZONE 'UTC'))
+    || format(', but the job succeeded at %%s', d.at AT TIME ZONE 'UTC')
+FROM decisions d JOIN jobs j USING (job_id)
+WHERE d.kind = 'succeeded' AND coalesce(j.failed_at, j.cancelled_at) IS NOT NULL
+UNION ALL
 -- Something was heard after the end.
 SELECT a.job_id, a.attempt_number, 'activity_after_end',
     format('ended at %%s, heard at %%s', e.at AT TIME ZONE 'UTC', a.last_heard_at AT TIME ZONE 'UTC')

@@ -35,17 +35,18 @@ ON CONFLICT DO NOTHING
 INSERT INTO touched SELECT job_id FROM jobs UNION SELECT job_id FROM attempts
 ;
 -- touch: Which jobs have to be derived anew after a merge: those with lifecycle events; and, where something else
--- was heard of an attempt, those with an end or a failure, and those with an attempt that was never derived.
+-- was heard of an attempt, those that are decided, and those of which that attempt ended, failed, or is new. What runs
+-- after an attempt that failed says much, and changes nothing that is derived.
 INSERT INTO touched
 SELECT job_id FROM stage_job_events
 UNION
 SELECT s.job_id
 FROM stage_attempts s
 WHERE EXISTS (
-    SELECT FROM jobs j WHERE j.job_id = s.job_id AND coalesce(j.failed_at, j.cancelled_at) IS NOT NULL
+    SELECT FROM jobs j WHERE j.job_id = s.job_id AND j.ended_at IS NOT NULL
 ) OR EXISTS (
     SELECT FROM attempts a
-    WHERE a.job_id = s.job_id
+    WHERE a.job_id = s.job_id AND a.attempt_number = s.attempt_number
         AND (a.status IS NULL
             OR coalesce(a.succeeded_at, a.failed_at, a.cancelled_at, a.failure_at) IS NOT NULL)
 )

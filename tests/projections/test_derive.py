@@ -240,6 +240,59 @@ def test_two_successes_leave_the_job_usable(store: Store) -> None:
     assert (1, "success_not_deciding") in told.anomalies
 
 
+@pytest.mark.parametrize(
+    ("late", "detail"),
+    [
+        ([job(5, e.JobFailed)], f"failed at {at(5):%F %T}"),
+        ([job(5, e.Cancelled)], f"cancelled at {at(5):%F %T}"),
+        (
+            [job(6, e.Cancelled), job(5, e.JobFailed)],
+            f"failed at {at(5):%F %T} and cancelled at {at(6):%F %T}",
+        ),
+    ],
+)
+def test_an_end_of_the_job_after_its_success_is_shown(store: Store, late: list[e.Event], detail: str) -> None:
+    """The success stands. Had the end come first, it is the success that decides nothing."""
+    begun = [created(), attempt(1, 0, e.AttemptStarted), stats(2, 0, records_emitted=1)]
+    told = Told(store, [*begun, attempt(3, 0, e.AttemptSucceeded), *late])
+    assert (told.status, told.ended_at) == ("succeeded", at(3))
+    assert told.anomalies == {(None, "end_not_deciding")}
+    with store.transaction() as tx:
+        found = tx.connection.execute("SELECT detail FROM anomalies").fetchall()
+    assert found == [(f"{detail}, but the job succeeded at {at(3):%F %T}",)]
+    told = Told(store, [job(2, e.Cancelled)])
+    assert (told.status, told.ended_at) == ("cancelled", at(2))
+    assert (None, "end_not_deciding") not in told.anomalies
+    assert (0, "success_not_deciding") in told.anomalies
+
+
+def test_what_a_retry_says_while_it_runs_derives_nothing_anew(store: Store) -> None:
+    """Stats of the attempt that failed do, and so does all that is said of a decided job."""
+
+    def touched(event: e.Event) -> bool:
+        with store.transaction() as tx:
+            tx.merge(fold(frames_of([event])))
+            tx.derive()
+            return bool(tx.connection.execute("SELECT FROM touched").fetchall())
+
+    Told(
+        store,
+        [
+            created(),
+            attempt(1, 0, e.AttemptStarted),
+            attempt(2, 0, e.AttemptFailed),
+            attempt(3, 1, e.AttemptStarted),
+        ],
+    )
+    assert not touched(stats(4, 1, records_committed=1))
+    assert not touched(attempt(5, 1, e.AttemptHeartbeat))
+    assert touched(stats(1.5, 0, records_committed=1))
+    assert touched(stats(6, 2, records_committed=0))  # of an attempt that is new
+    assert touched(attempt(7, 1, e.AttemptSucceeded))
+    assert touched(stats(5, 1, records_committed=2))
+    assert touched(stats(1.7, 2, records_committed=2))
+
+
 def test_an_attempt_that_runs_on_under_a_decided_job_is_shown(store: Store) -> None:
     told = Told(
         store,
