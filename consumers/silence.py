@@ -29,6 +29,8 @@ class Rule(StrEnum):
     SILENT = "silent"
     CANCEL_UNCONFIRMED = "cancel_unconfirmed"
     NOT_PICKED_UP = "not_picked_up"
+    #: Silent, and its start names no worker: who began it over HTTP has no signs of life to give.
+    NOT_TAKEN = "not_taken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ class Awaited:
 
 def limit_of(settings: Settings, rule: Rule, job_type: JobType) -> float:
     """Seconds."""
-    return settings.pickup_limit if rule == Rule.NOT_PICKED_UP else silence_limit(settings, job_type)
+    untaken = rule in {Rule.NOT_PICKED_UP, Rule.NOT_TAKEN}
+    return settings.pickup_limit if untaken else silence_limit(settings, job_type)
 
 
 def interval_of(settings: Settings) -> float:
@@ -126,6 +129,10 @@ def decision(one: Awaited) -> tuple[Failure, AttemptFailed]:
             "This attempt did not stop in time when it was to be cancelled",
         ),
         Rule.NOT_PICKED_UP: (f"No worker took the job {whole}", "No worker picked up this job in time"),
+        Rule.NOT_TAKEN: (
+            f"Nothing was heard of the attempt {whole}, and no worker has taken it",
+            "Nobody reported on this attempt in time",
+        ),
     }[one.rule]
     reason = failures.platform(
         internal, failure_type=FailureType.HEARTBEAT_TIMEOUT, external_message=external, retryable=True

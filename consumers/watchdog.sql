@@ -11,9 +11,10 @@ SELECT NOT EXISTS (
 ;
 -- awaited: Running attempts, whose job may be decided, and jobs that no attempt took, with the last sign of each.
 -- A cancel counts from when it was asked for, or the attempt began; by the broker's clock, whoever asked. Until
--- something is heard after it the attempt is silent, and nothing else.
+-- something is heard after it the attempt is silent, and nothing else; unless no worker took it, for then nobody has
+-- to be heard.
 SELECT
-    CASE WHEN disobeys THEN 'cancel_unconfirmed' ELSE 'silent' END AS rule,
+    CASE WHEN disobeys THEN 'cancel_unconfirmed' WHEN a.taken_at IS NULL THEN 'not_taken' ELSE 'silent' END AS rule,
     a.job_id,
     a.attempt_number::int AS attempt_number,
     j.config_type,
@@ -24,7 +25,8 @@ FROM attempts a
 JOIN jobs j USING (job_id)
 LEFT JOIN job_events request ON request.job_id = j.job_id AND request.event_id = j.cancel_requested_event_id
 CROSS JOIN LATERAL (
-    SELECT j.ended_at IS NULL AND coalesce(request.received_at < a.last_received_at, false) AS disobeys
+    SELECT j.ended_at IS NULL AND request.event_id IS NOT NULL
+        AND (a.taken_at IS NULL OR coalesce(request.received_at < a.last_received_at, false)) AS disobeys
 ) rule
 WHERE a.status = 'running'
 UNION ALL

@@ -134,7 +134,8 @@ class Settings(BaseModel):
     default_status_check_interval: float = Field(default=30.0, gt=0)
     #: How many status checks an attempt may miss before the watchdog fails it.
     missed_status_checks: int = Field(default=10, ge=4)
-    #: Seconds that a job may wait for its first attempt before the watchdog fails it.
+    #: Seconds that a job may wait for its first attempt, and an attempt that no worker took may be silent,
+    #: before the watchdog fails it; and that a job which waits for a retry keeps its connection.
     pickup_limit: float = Field(default=3600.0, gt=0)
     #: Seconds that a write over HTTP waits until its answer can be read back.
     read_back_timeout: float = Field(default=5.0, ge=0)

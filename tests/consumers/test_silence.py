@@ -11,7 +11,15 @@ from hypothesis import settings as tuned
 from hypothesis import strategies as st
 
 from jobtrail import codec
-from jobtrail.consumers.silence import LONGEST_RETURN, Awaited, Rule, Timers, decision, interval_of
+from jobtrail.consumers.silence import (
+    LONGEST_RETURN,
+    Awaited,
+    Rule,
+    Timers,
+    decision,
+    interval_of,
+    limit_of,
+)
 from jobtrail.events import AttemptFailed, Event, Failure
 from jobtrail.job_types import JobType, silence_limit
 from jobtrail.settings import Settings
@@ -173,6 +181,17 @@ def test_a_decision_says_what_was_waited_for_and_that_a_retry_may_help(rule: Rul
     assert failure.internal_message is not None
     assert "for 10 s after 2026-05-01 12:00:00" in failure.internal_message
     assert failure.external_message
+
+
+def test_what_no_worker_took_waits_as_long_as_a_job_may_wait_for_one() -> None:
+    """Whoever starts an attempt over HTTP cannot say that it lives; a cancel is as urgent as any."""
+    limits = {rule: limit_of(Settings(), rule, JobType.CHECK) for rule in Rule}
+    assert limits == {
+        Rule.SILENT: 10,
+        Rule.CANCEL_UNCONFIRMED: 10,
+        Rule.NOT_PICKED_UP: 3600,
+        Rule.NOT_TAKEN: 3600,
+    }
 
 
 def test_decisions_differ_by_rule_attempt_and_sign() -> None:

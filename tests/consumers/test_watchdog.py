@@ -121,6 +121,11 @@ def created(job_id: int = JOB) -> e.JobCreated:
     return e.JobCreated(job_id=job_id, config_type="sync", config_id="c", connection_id="c")
 
 
+def taken(job_id: int = JOB, number: int = 0) -> e.AttemptStarted:
+    """A worker's start of an attempt."""
+    return e.AttemptStarted(job_id=job_id, attempt_number=number, worker="worker-1")
+
+
 @contextmanager
 def worker(settings: Settings) -> Iterator[Attempt]:
     """A live attempt of a job, which says nothing but that it lives; the job is left undecided."""
@@ -261,7 +266,7 @@ def test_a_broker_that_refuses_events_fails_nobody_who_lives(
         wait_for(quick, RUNNING)
         dead = JOB + 1
         attempt._publisher.publish(created(dead))
-        attempt._publisher.deliver(e.AttemptStarted(job_id=dead, attempt_number=0))
+        attempt._publisher.deliver(taken(dead))
         take(1)
         wait_until(said)
         assert of_type(published(quick), e.Failure) == []
@@ -290,7 +295,7 @@ def test_a_projector_that_lags_fails_nobody(quick: Settings) -> None:
 def test_a_worker_that_comes_back_is_an_anomaly_and_a_retry_may_start(quick: Settings) -> None:
     about: dict[str, Any] = {"job_id": JOB, "attempt_number": 0}
     with service(quick), Publisher(quick) as publisher:
-        publisher.publish_all([created(), e.AttemptStarted(**about)])
+        publisher.publish_all([created(), taken()])
         wait_for(quick, INCOMPLETE)
         assert anomalies(quick) == set()
         publisher.publish(e.AttemptHeartbeat(**about))
@@ -343,9 +348,9 @@ def test_a_cancelled_job_needs_no_watchdog_but_an_attempt_begun_after_it_does(qu
         publisher.publish_all(
             [
                 created(),
-                e.AttemptStarted(job_id=JOB, attempt_number=0),
+                taken(),
                 e.Cancelled(job_id=JOB),
-                e.AttemptStarted(job_id=JOB, attempt_number=1),
+                taken(number=1),
             ]
         )
         wait_for(quick, ("cancelled", 0, "failed"), ("cancelled", 1, "running"))
@@ -356,16 +361,40 @@ def test_a_cancelled_job_needs_no_watchdog_but_an_attempt_begun_after_it_does(qu
 
 
 def test_the_limit_is_that_of_the_job_type(quick: Settings) -> None:
-    """A connection check falls silent beside a sync, whose limit is not over yet."""
+    """A connection check falls silent beside a sync, whose limit is not over yet.
+
+    And beside a check that was started over HTTP, of whose client nothing has to be heard until it is done.
+    """
     slower = quick.model_copy(update={"replication_status_check_interval": 30.0})
     assert silence_limit(slower, JobType.REPLICATION) == 300
     with service(slower), Publisher(slower) as publisher:
-        publisher.publish_all([created(), e.AttemptStarted(job_id=JOB, attempt_number=0)])
+        publisher.publish_all([created(), taken()])
         check = e.JobCreated(job_id=JOB + 1, config_type="check_connection_source", config_id="a")
-        publisher.publish_all([check, e.AttemptStarted(job_id=JOB + 1, attempt_number=0)])
-        wait_until(lambda: statuses(slower).count(INCOMPLETE) == 1)
+        over_http = {"job_id": JOB + 2, "attempt_number": 0}
+        publisher.publish_all([check.model_copy(update={"job_id": JOB + 2, "event_id": e.new_event_id()})])
+        publisher.publish_all([e.AttemptStarted(**over_http), check, taken(JOB + 1)])
+        wait_until(lambda: INCOMPLETE in statuses(slower))
+        time.sleep(LIMIT / 2)
+        assert statuses(slower) == [RUNNING, INCOMPLETE, RUNNING]
+        publisher.publish(e.AttemptSucceeded(**over_http))
+        wait_for(slower, RUNNING, INCOMPLETE, ("succeeded", 0, "succeeded"))
     failure, _ = decisions(slower)
     assert failure.job_id == JOB + 1
+
+
+def test_an_attempt_that_no_worker_takes_ends_in_time_and_so_does_its_cancel(quick: Settings) -> None:
+    """The one after as long as a job may wait for a worker, the other within its job type's limit."""
+    patient = quick.model_copy(update={"pickup_limit": 1.5 * LIMIT})
+    started_at = {job_id: e.AttemptStarted(job_id=job_id, attempt_number=0) for job_id in (JOB, JOB + 1)}
+    with service(patient, 2), Publisher(patient) as publisher:
+        publisher.publish_all([*(created(job_id) for job_id in started_at), *started_at.values()])
+        request = e.CancelRequested(job_id=JOB + 1)
+        publisher.publish(request)
+        wait_for(patient, INCOMPLETE, INCOMPLETE)
+    failures = {failure.job_id: failure for failure in of_type(published(patient), e.Failure)}
+    assert (failures[JOB].occurred_at - started_at[JOB].occurred_at).total_seconds() == 1.5 * LIMIT
+    assert failures[JOB].external_message == "Nobody reported on this attempt in time"
+    assert (failures[JOB + 1].occurred_at - request.occurred_at).total_seconds() == LIMIT
 
 
 def test_the_role_watches_until_it_is_told_to_end(quick: Settings) -> None:
@@ -375,7 +404,7 @@ def test_the_role_watches_until_it_is_told_to_end(quick: Settings) -> None:
         started(quick, "watchdog") as process,
     ):
         process.await_line("watching")
-        publisher.publish_all([created(), e.AttemptStarted(job_id=JOB, attempt_number=0)])
+        publisher.publish_all([created(), taken()])
         process.await_line(f"job {JOB}, attempt 0 is failed: silent for 3 s")
         wait_for(quick, INCOMPLETE)
         assert process.end(signal.SIGINT) == 0
