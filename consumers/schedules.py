@@ -25,6 +25,7 @@ from psycopg.rows import dict_row
 from jobtrail.consumers.crontab import Crontab
 from jobtrail.consumers.heartbeat_cleanup import clean_heartbeats
 from jobtrail.consumers.report import Report
+from jobtrail.consumers.request_cleanup import RETENTION, clean_requests
 from jobtrail.consumers.waiting import (
     Away,
     StoppedError,
@@ -85,6 +86,12 @@ SCHEDULES: Final = (
         "deletes heartbeats of dataplanes older than JOBTRAIL_HEARTBEAT_RETENTION_DAYS",
         "heartbeat_cleanup_cron",
         clean_heartbeats,
+    ),
+    Schedule(
+        "request-cleanup",
+        f"deletes what is kept of requests and schedules' runs for longer than {RETENTION} days",
+        "heartbeat_cleanup_cron",
+        clean_requests,
     ),
 )
 

@@ -139,7 +139,8 @@ class Settings(BaseModel):
     pickup_limit: float = Field(default=3600.0, gt=0)
     #: Seconds that a write over HTTP waits until its answer can be read back.
     read_back_timeout: float = Field(default=5.0, ge=0)
-    #: When old heartbeats of dataplanes are deleted (cron expression, UTC), and how many days they are kept.
+    #: When old heartbeats of dataplanes, and what is kept of old requests, are deleted (cron expression,
+    #: UTC), and how many days heartbeats are kept.
     heartbeat_cleanup_cron: str = Field(default="0 2 * * *", min_length=1)
     heartbeat_retention_days: float = Field(default=7.0, gt=0, le=36_500)
     #: Seconds that a caller waits at the end for Kafka to confirm its events.

@@ -26,7 +26,7 @@ def listed(settings: Settings) -> dict[str, Any]:
     """The cleanup, as the list has it."""
     found = jobtrail(settings, "schedules", "list", "--json")
     assert (found.returncode, found.stderr) == (0, "")
-    (schedule,) = json.loads(found.stdout)
+    (schedule,) = (one for one in json.loads(found.stdout) if one["name"] == CLEANUP)
     assert isinstance(schedule, dict)
     return schedule
 
@@ -100,7 +100,9 @@ def test_the_projector_makes_up_for_a_missed_run_and_logs_the_counts(settings: S
             while listed(settings)["detail"] == "long ago" and time.monotonic() < until:
                 time.sleep(0.1)
             assert projector.end() == 0
-        runs = connection.execute("SELECT outcome FROM jobtrail.schedule_runs ORDER BY started_at").fetchall()
+        runs = connection.execute(
+            "SELECT outcome FROM jobtrail.schedule_runs WHERE schedule = %s ORDER BY started_at", (CLEANUP,)
+        ).fetchall()
     assert runs == [("done",), ("done",)]
 
 

@@ -1,4 +1,4 @@
-"""Old heartbeats go, in batches, beside those that arrive; the newest of each dataplane stays."""
+"""Old heartbeats and what is kept of requests go, in batches; the newest of each dataplane stays."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from frames import frames_of
 from psycopg import Connection
 
 from jobtrail import events as e
-from jobtrail.consumers import heartbeat_cleanup
+from jobtrail.consumers import heartbeat_cleanup, request_cleanup
 from jobtrail.consumers.heartbeat_cleanup import BATCH, clean_heartbeats
+from jobtrail.consumers.request_cleanup import RETENTION, clean_requests
 from jobtrail.consumers.waiting import StoppedError
 from jobtrail.projections.fold import fold
 from jobtrail.projections.store import Store
@@ -214,3 +215,95 @@ def test_no_writer_waits_long_while_many_are_deleted_and_the_counts_are_right(
     assert count(connection) == rows // 2 + merged[0]
     assert report.facts["deleted"] == rows // 2
     assert int(report.facts["batches"]) >= rows // 2 // BATCH
+
+
+#: What is to be deleted, by table.
+GONE = {
+    "http_decisions": 5,
+    "idempotency_keys": 5,
+    "connection_reservations": 2,
+    "attempt_reservations": 1,
+    "schedule_runs": 2,
+}
+
+
+@pytest.fixture
+def requests(connection: Connection[Any], store: Store) -> None:
+    """Of each table what is to go and what is to stay; job 1 is decided, job 2 is not, job 3 is unknown."""
+    merge(
+        store,
+        *(e.JobCreated(job_id=job_id, config_type="sync", config_id="c") for job_id in (1, 2)),
+        e.Cancelled(job_id=1),
+    )
+    young, old = (datetime.now(UTC) - DAY * (RETENTION + more) for more in (-1, 1))
+    inserts: list[tuple[str, list[tuple[Any, ...]]]] = [
+        ("http_decisions VALUES (%s, %s)", [(uuid.uuid4(), at) for at in (young, *[old] * 5)]),
+        (
+            "idempotency_keys VALUES (%s, 1, 'digest', %s)",
+            [(f"key {number}", at) for number, at in enumerate((young, *[old] * 5))],
+        ),
+        (
+            "connection_reservations VALUES (%s, %s, %s)",
+            [("new", 1, young), ("decided", 1, old), ("undecided", 2, old), ("unknown", 3, old)],
+        ),
+        (
+            "attempt_reservations VALUES (%s, %s, %s, 'infinity')",
+            [(1, 1, young), (1, 0, old), (2, 0, old), (3, 0, old)],
+        ),
+        (
+            "schedule_runs (schedule, started_at, outcome) VALUES (%s, %s, %s)",
+            [
+                *(
+                    ("yearly", old - DAY * days, outcome)
+                    for days, outcome in enumerate(("done", None, "done"))
+                ),
+                ("yearly", young, None),
+            ],
+        ),
+    ]
+    for into, rows in inserts:
+        connection.cursor().executemany(f"INSERT INTO jobtrail.{into}".encode(), rows)
+
+
+def kept(connection: Connection[Any], column: str, table: str) -> set[Any]:
+    query = f"SELECT {column} FROM jobtrail.{table}"  # noqa: S608  # names of ours
+    return {found for (found,) in connection.execute(query.encode())}
+
+
+@pytest.mark.usefixtures("requests")
+def test_what_is_kept_of_requests_goes_after_its_time_unless_its_job_is_undecided(
+    connection: Connection[Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In batches; a schedule keeps the last run that came to an end, by which it knows when it is due."""
+    monkeypatch.setattr(request_cleanup, "BATCH", 2)
+    report = clean_requests(connection, settings, NEVER, dry_run=False)
+    assert report.facts == {"deleted": sum(GONE.values()), **GONE}
+    assert report.text.startswith(
+        "deleted 15 rows older than 30 days: http_decisions 5, idempotency_keys 5, "
+    )
+    assert len(kept(connection, "decision_id", "http_decisions")) == 1
+    assert kept(connection, "idempotency_key", "idempotency_keys") == {"key 0"}
+    assert kept(connection, "connection_id", "connection_reservations") == {"new", "undecided"}
+    assert kept(connection, "(job_id, attempt_number)::text", "attempt_reservations") == {
+        "(1,1)",
+        "(2,0)",
+        "(3,0)",
+    }
+    assert len(kept(connection, "started_at", "schedule_runs")) == 2
+    assert kept(connection, "outcome", "schedule_runs") == {"done", None}
+    assert clean_requests(connection, settings, NEVER, dry_run=False).facts["deleted"] == 0
+
+
+@pytest.mark.usefixtures("requests")
+def test_a_dry_run_counts_requests_and_deletes_none(
+    connection: Connection[Any], settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However small the batches; and a run that is told to stop leaves the rest to the next one."""
+    monkeypatch.setattr(request_cleanup, "BATCH", 2)
+    for _ in range(2):
+        would = clean_requests(connection, settings, NEVER, dry_run=True)
+        assert would.facts == {"deleted": sum(GONE.values()), **GONE}
+        assert would.text.startswith("would delete 15 rows")
+    with pytest.raises(StoppedError):
+        clean_requests(connection, settings, _StopAfter(2), dry_run=False)
+    assert clean_requests(connection, settings, NEVER, dry_run=False).facts["deleted"] == 15 - 2 * 2
