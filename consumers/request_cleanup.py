@@ -27,7 +27,11 @@ SQL: Final = named_statements("request_cleanup.sql", "consumers")
 
 
 def clean_requests(
-    connection: Connection[Any], _settings: Settings, stop: threading.Event, *, dry_run: bool
+    connection: Connection[Any],
+    settings: Settings,  # noqa: ARG001  # every schedule is called like this
+    stop: threading.Event,
+    *,
+    dry_run: bool,
 ) -> Report:
     """Deletes what is older than RETENTION; `dry_run` counts it and changes nothing.
 
@@ -47,6 +51,6 @@ def _clean(connection: Connection[Any], table: str, stop: threading.Event, *, dr
             raise StoppedError
         values = {"days": RETENTION, "batch": None if dry_run else BATCH, "dry_run": dry_run}
         ((count,),) = connection.execute(SQL[table], values).fetchall()
-        total += count
+        total += int(count)
         if dry_run or not count:
             return total

@@ -370,7 +370,7 @@ def test_the_limit_is_that_of_the_job_type(quick: Settings) -> None:
     with service(slower), Publisher(slower) as publisher:
         publisher.publish_all([created(), taken()])
         check = e.JobCreated(job_id=JOB + 1, config_type="check_connection_source", config_id="a")
-        over_http = {"job_id": JOB + 2, "attempt_number": 0}
+        over_http: dict[str, Any] = {"job_id": JOB + 2, "attempt_number": 0}
         publisher.publish_all([check.model_copy(update={"job_id": JOB + 2, "event_id": e.new_event_id()})])
         publisher.publish_all([e.AttemptStarted(**over_http), check, taken(JOB + 1)])
         wait_until(lambda: INCOMPLETE in statuses(slower))
