@@ -14,6 +14,8 @@ import sys
 import time
 from collections.abc import Iterator
 
+import uvloop
+
 
 class Client(asyncio.Protocol):
     """One connection: the next request goes out when the answer to the last is whole."""
@@ -89,4 +91,4 @@ async def load(port: int, path: str, clients: int, seconds: float, bodies: list[
 if __name__ == "__main__":
     port, path, clients, seconds = sys.argv[1:]
     bodies = sys.stdin.buffer.read().splitlines()
-    print(json.dumps(asyncio.run(load(int(port), path, int(clients), float(seconds), bodies))))
+    print(json.dumps(uvloop.run(load(int(port), path, int(clients), float(seconds), bodies))))

@@ -225,8 +225,10 @@ def as_yaml(manifest: Mapping[str, Any]) -> str:
             return True
 
     def string(dumper: Dumper, text: str) -> yaml.ScalarNode:
-        plain = text[:1].isalpha() and len(text) > 1
-        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else "'")
+        # Other styles write line breaks as they are, and Unicode has several that come back as a space.
+        quotes = "'" if text.isprintable() else '"'
+        plain = text.isprintable() and text[:1].isalpha() and len(text) > 1
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else quotes)
 
     Dumper.add_representer(str, string)
     return yaml.dump(dict(manifest), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=10**6)

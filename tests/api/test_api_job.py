@@ -280,7 +280,8 @@ def test_both_prefixes_answer_and_unknown_paths_say_so_in_json(http: Any, databa
     project(database, failed_job(7))
     assert http.post("get", {"id": 7}, prefix="/v1").json() == http.asked("get", {"id": 7})
     unknown = http.client.get("/nothing")
-    assert (unknown.status_code, unknown.json()) == (404, {"message": "Not Found"})
+    message = "there is no /nothing; /docs shows what there is"
+    assert (unknown.status_code, unknown.json()) == (404, {"message": message})
 
 
 def test_an_answer_is_one_snapshot_and_readers_cannot_write(settings: Settings) -> None:

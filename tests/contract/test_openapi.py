@@ -15,6 +15,7 @@ from jobtrail.settings import Settings
 
 #: Requests made up for each operation, beside those that schemathesis derives from the document.
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "3")
+TOKEN = "a-token-of-sixteen-or-more"
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 
@@ -23,11 +24,12 @@ def test_no_500_and_no_undocumented_answer(settings: Settings, database: str, tm
     """All checks of schemathesis: what fits is taken, what does not is refused, answers are as documented."""
     # The job of the document's examples, so that they find one.
     project(database, failed_job(42))
-    with running(settings.model_copy(update={"read_back_timeout": 30.0})) as address:
+    with running(settings.model_copy(update={"read_back_timeout": 30.0}), [TOKEN]) as address:
         done = subprocess.run(
             [
                 *(Path(sysconfig.get_path("scripts"), "schemathesis"), "--config-file", CONFIG),
                 *("run", f"{address}/openapi.json", "--continue-on-failure", "--max-examples", EXAMPLES),
+                *("--header", f"Authorization: Bearer {TOKEN}"),
                 *("--warnings", "off", "--no-color", "--request-timeout", "30", "--seed", "1"),
             ],
             cwd=tmp_path,

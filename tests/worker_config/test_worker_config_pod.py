@@ -181,6 +181,9 @@ TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.sampl
         "- a",
         "{",
         "2026-01-01",
+        "\x85",
+        "a\u2028 b",
+        "a\r\n\tb",
     ]
 )
 
