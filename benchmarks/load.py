@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from typing import cast
 
 import uvloop
 
@@ -27,8 +28,7 @@ class Client(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins."""
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101  # TCP
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)  # TCP's, which uvloop's does not inherit
         self.ask()
 
     def ask(self) -> None:
