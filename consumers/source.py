@@ -47,7 +47,8 @@ CONSUMER_CONFIG: Final[Mapping[str, str | int | bool]] = {
     "fetch.message.max.bytes": 4 * 1024 * 1024,
     "fetch.wait.max.ms": 100,
 }
-_OUT_OF_RANGE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001  # public name
+#: The log does not have the offset that a fetch began at.
+OUT_OF_RANGE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001  # public name
 _GONE: Final = (
     KafkaError.UNKNOWN_TOPIC_OR_PART,
     KafkaError.UNKNOWN_TOPIC_ID,
@@ -190,7 +191,7 @@ class Source:
             if error.fatal():
                 raise LogError(f"Kafka ended the consumer of {self._settings.projector_group}: {error.str()}")
             log.warning("Kafka: %s", error.str())
-            if error.code() in _OUT_OF_RANGE:
+            if error.code() in OUT_OF_RANGE:
                 self._check_for_a_gap(*self._place(message))
                 stalled = True
         return stalled

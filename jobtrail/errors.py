@@ -11,6 +11,7 @@ JobtrailError                  exit status 1
 ├── PublishError               1  events could not be made durable in time
 │   └── UnconfirmedError       1  Kafka did not answer in time; they may become durable later
 ├── LogError                   1  the event log is not what the checkpoints say (gap, new topic, compacted)
+├── ArchiveError               1  an archive is not there, damaged, or lacks offsets; names the file
 └── BadMessageError            1  a message cannot become an event; carries a reason code
 """
 
@@ -89,6 +90,10 @@ class UnconfirmedError(PublishError):
 
 class LogError(JobtrailError):
     """The event log and the checkpoints disagree, so going on could lose events; says where."""
+
+
+class ArchiveError(JobtrailError):
+    """An archive is not there, cannot be reached, is damaged or lacks offsets; says which file or offsets."""
 
 
 class BadMessageError(JobtrailError):

@@ -109,6 +109,8 @@ class Settings(BaseModel):
     database_url: str | None = Field(default=None, min_length=1)
     #: http(s)://[user:password@]host of a Confluent schema registry, to read its framing; none: not read.
     schema_registry_url: str | None = Field(default=None, min_length=1)
+    #: Folder or fsspec address (s3://bucket/folder, …) of the archive of the log; none: to be said each time.
+    archive: str | None = Field(default=None, min_length=1)
     #: Where the HTTP server listens.
     api_host: str = "127.0.0.1"
     api_port: int = Field(default=8700, ge=0, le=65535)

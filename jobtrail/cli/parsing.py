@@ -29,11 +29,17 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         options.setdefault("allow_abbrev", False)
         super().__init__(*args, **options)
+        self._branches: dict[str, Parser] = {}
 
     def example(self, *lines: str) -> None:
         """Shows the lines below the options."""
         shown = "\n".join(f"  {line}" for line in lines)
         self.epilog = f"example{'s' * (len(lines) > 1)}:\n{shown}"
+
+    def branch(self, name: str, description: str) -> Parser:
+        """A subcommand of a command that also works without one and takes an argument: argparse has none."""
+        self._branches[name] = Parser(prog=f"{self.prog} {name}", description=description)
+        return self._branches[name]
 
     def format_help(self) -> str:
         """The help, with the description in lines of at most 80 characters."""
@@ -41,6 +47,8 @@ class Parser(argparse.ArgumentParser):
         return super().format_help()
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> argparse.Namespace:  # type: ignore[override]  # noqa: D102
+        if args and args[0] in self._branches:
+            return self._branches[args[0]].parse_args(args[1:], namespace)
         options: argparse.Namespace
         options, unknown = self.parse_known_args(args, namespace)
         if unknown:
