@@ -23,6 +23,7 @@ SUBCOMMANDS = {
     "jobs": ("list", "show", "watch", "cancel"),
     "anomalies": ("list",),
     "schedules": ("list", "run"),
+    "archive": ("verify", "list"),
     "worker-config": ("show", "render", "variables"),
 }
 EVERY = [

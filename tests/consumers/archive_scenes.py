@@ -16,8 +16,6 @@ from jobtrail.consumers.archive_copy import Copied, copy_log
 from jobtrail.consumers.topics import TopicAdmin
 from jobtrail.settings import Settings
 
-Headers = list[tuple[str, bytes | None]]
-
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -28,12 +26,15 @@ class Sent:
     headers: tuple[tuple[str, bytes | None], ...] = ()
 
 
-def publish(settings: Settings, messages: Iterable[Sent], partition: int = 0) -> None:
-    """To one partition of the events topic, in order."""
+def publish(
+    settings: Settings, messages: Iterable[Sent], partition: int = 0, topic: str | None = None
+) -> None:
+    """To one partition of the events topic, or another one, in order."""
     producer = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers, "linger.ms": 5})
     for one in messages:
+        headers: list[tuple[str, str | bytes | None]] = [*one.headers]
         producer.produce(
-            settings.events_topic, one.value, one.key, partition=partition, headers=list(one.headers)
+            topic or settings.events_topic, one.value, one.key, partition=partition, headers=headers
         )
     assert producer.flush(60) == 0
 
