@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from jobtrail.consumers.archive import Archive
 from jobtrail.consumers.archive_file import BLOCK_MESSAGES, FileWriter
-from jobtrail.consumers.archive_manifest import Gap, Manifest, covered, is_data
+from jobtrail.consumers.archive_manifest import Gap, Manifest, holds, is_data
 from jobtrail.consumers.archive_store import Store
 from jobtrail.consumers.source import CONSUMER_CONFIG, IDLE, OUT_OF_RANGE
 from jobtrail.consumers.topics import ANSWER_TIMEOUT, TopicAdmin
@@ -78,31 +78,36 @@ def copy_log(
     admin = TopicAdmin(settings)
     ids = admin.ids(topics)
     with store.writing() as alone:
-        archive = Archive.of(store, store.names())
+        names = store.names()
+        archive = Archive.of(store, names)
         copier = _Copier(settings, admin, archive, accept_gaps=accept_gaps, on_progress=on_progress)
         try:
             copier.run(ids)
         finally:
             copier.close()
-        if alone:
-            _remove_leftovers(store, store.names())
+        # Where others may write, what looks left over may be about to get its manifest.
+        if alone and (leftovers := _leftovers(archive, names)):
+            _remove_needless(store, leftovers)
     return copier.copied
 
 
-def _remove_leftovers(store: Store, names: Sequence[str]) -> None:
-    """Takes away data files that no manifest names, once other files have all that is in them.
-
-    A run that was killed between data file and manifest left them. Where a manifest was lost, its data file
-    may be all that is left of those offsets, and stays.
-    """
-    archive = Archive.of(store, names)
+def _leftovers(archive: Archive, names: Sequence[str]) -> list[str]:
+    """Data files that no manifest names: of runs that were killed between the two."""
     named = {one.data_name for chain in archive.chains.values() for one in chain}
-    ends = {chain[0].folder: covered(chain) for chain in archive.chains.values()}
-    for name in names:
-        if is_data(name) and name not in named:
-            folder, _, file = name.rpartition("/")
-            if int(file.split("-")[1]) <= ends.get(folder, 0):
-                store.remove(name)
+    return [name for name in names if is_data(name) and name not in named]
+
+
+def _remove_needless(store: Store, leftovers: Sequence[str]) -> None:
+    """Takes away those whose offsets other files have by now.
+
+    Where a manifest was lost, or the log, its data file may be all that is left of those offsets.
+    """
+    chains = {chain[0].folder: chain for chain in Archive.of(store, store.names()).chains.values()}
+    for name in leftovers:
+        folder, _, file = name.rpartition("/")
+        first, end, _ = file.split("-")
+        if holds(chains.get(folder, ()), int(first), int(end)):
+            store.remove(name)
 
 
 class _Copier:

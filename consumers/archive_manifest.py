@@ -98,10 +98,13 @@ def gaps(chain: Sequence[Manifest]) -> Iterator[Gap]:
         position = max(position, one.next_offset)
 
 
-def covered(chain: Sequence[Manifest]) -> int:
-    """The offset up to which nothing is missing of a partition, but for what was accepted."""
-    unaccepted = (gap.first for gap in gaps(chain) if not gap.accepted)
-    return min(unaccepted, default=max(one.next_offset for one in chain))
+def holds(chain: Sequence[Manifest], first: int, end: int) -> bool:
+    """Whether the data files have the whole range; the manifests are in the order of offsets."""
+    position = first
+    for one in chain:
+        if one.first_offset <= position and not one.missing:
+            position = max(position, one.next_offset)
+    return position >= end
 
 
 def read_manifest(store: Store, name: str) -> Manifest:

@@ -75,7 +75,7 @@ def _copy(options: Namespace) -> int:
         print(f"jobtrail: {note}", file=sys.stderr)
     topics = {"events": [settings.events_topic], "registry": [settings.registry_topic]}
     begun = time.monotonic()
-    with _progress("archiving", "offsets", amount) as show:
+    with _progress("archiving", lambda count: f"{count:,} offsets") as show:
 
         def tell(copied: Copied) -> None:
             show(copied.done, copied.wanted)
@@ -115,7 +115,7 @@ def _verify(options: Namespace) -> int:
 
     verified = Verified()
     findings = []
-    with _progress("reading back", "bytes", size) as show:
+    with _progress("reading back", size) as show:
         for finding in verify(address, verified, lambda found: show(found.bytes, found.wanted_bytes)):
             findings.append(finding)
             print(f"jobtrail: {finding}", file=sys.stderr)
@@ -213,7 +213,7 @@ def _of_id(archive: Any, topic: str, topic_id: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _progress(what: str, unit: str, shown: Callable[[int], str]) -> Iterator[Callable[[int, int], None]]:
+def _progress(what: str, shown: Callable[[int], str]) -> Iterator[Callable[[int, int], None]]:
     """Gives what is to be called with (done, wanted): a bar on a terminal, else a line every few seconds."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -230,7 +230,7 @@ def _progress(what: str, unit: str, shown: Callable[[int], str]) -> Iterator[Cal
 
             def bar(done: int, wanted: int) -> None:
                 speed = progress.tasks[0].speed or 0
-                progress.update(task, completed=done, total=wanted, rate=f"{shown(int(speed))} {unit}/s")
+                progress.update(task, completed=done, total=wanted, rate=f"{shown(int(speed))}/s")
 
             yield bar
         return
@@ -245,7 +245,7 @@ def _progress(what: str, unit: str, shown: Callable[[int], str]) -> Iterator[Cal
             left = span((wanted - done) * (now - begun) / done)
             rate = shown(int(done / (now - begun)))
             print(
-                f"{what}: {shown(done)} of {shown(wanted)} {unit}, {rate}/s, {left} left",
+                f"{what}: {shown(done)} of {shown(wanted)}, {rate}/s, {left} left",
                 file=sys.stderr,
                 flush=True,
             )

@@ -8,13 +8,13 @@ import random
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from anew import make_anew
 from archive_scenes import (
     Sent,
     by_any_reader,
@@ -29,7 +29,6 @@ from archive_scenes import (
 from cli_scenes import environment
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from jobtrail.consumers import archive_copy
 from jobtrail.consumers.archive import Archive
@@ -37,7 +36,6 @@ from jobtrail.consumers.archive_copy import copy_log
 from jobtrail.consumers.archive_store import FolderStore, Store
 from jobtrail.consumers.archive_verify import Verified, verify
 from jobtrail.consumers.source import CONSUMER_CONFIG
-from jobtrail.consumers.topics import TOPIC_CONFIG
 from jobtrail.errors import ArchiveError, ConflictError, LogError, NotFoundError, ServerAwayError, UsageError
 from jobtrail.settings import Settings
 
@@ -340,31 +338,16 @@ def test_a_folder_that_cannot_be_used_is_named(settings: Settings, tmp_path: Pat
         Archive.open(str(tmp_path / "nowhere"))
 
 
-def made_anew(settings: Settings, admin: AdminClient) -> None:
-    topic, old = settings.events_topic, events_id(settings)
-    admin.delete_topics([topic])[topic].result(30)
-    deadline = time.monotonic() + 60
-    while True:
-        assert time.monotonic() < deadline
-        try:
-            admin.create_topics([NewTopic(topic, 4, 1, config=dict(TOPIC_CONFIG))])[topic].result(30)
-            if events_id(settings) != old:
-                return
-        except Exception:  # noqa: BLE001  # still going, or not yet there: the loop has its deadline
-            time.sleep(0.1)
-
-
 def test_a_topic_made_anew_lies_beside_the_old_one(
     settings: Settings, kafka_admin: AdminClient, tmp_path: Path
 ) -> None:
     """Under its own id; the order of the ids is that of their messages."""
     publish(settings, some(10))
     copy(settings, tmp_path)
-    old, before = events_id(settings), in_archive(settings, tmp_path)
-    made_anew(settings, kafka_admin)
+    before = in_archive(settings, tmp_path)
+    old, new = make_anew(settings, kafka_admin)
     publish(settings, some(5, 100))
     assert copy(settings, tmp_path).messages == 5
-    new = events_id(settings)
     archive = Archive.open(str(tmp_path))
     assert archive.topic_ids(settings.events_topic) == [old, new]
     assert (archive.extent(old), archive.extent(new)) == ({0: (0, 10)}, {0: (0, 5)})
@@ -382,7 +365,7 @@ def test_a_topic_made_anew_while_it_is_copied_is_noticed(
     real = archive_copy._Copier._finish
 
     def late(self: Any, file: Any) -> None:
-        made_anew(settings, kafka_admin)
+        make_anew(settings, kafka_admin)
         real(self, file)
 
     monkeypatch.setattr(archive_copy._Copier, "_finish", late)

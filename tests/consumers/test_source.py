@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import pytest
+from anew import id_of, make_anew
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from jobtrail.consumers import source as module
 from jobtrail.consumers.source import Source
-from jobtrail.consumers.topics import TOPIC_CONFIG, TopicAdmin
 from jobtrail.errors import LogError
 from jobtrail.settings import Settings
 
@@ -58,29 +57,6 @@ def read_to_the_end(source: Source) -> Iterator[Any]:
         if batch := next(batches):
             source.folded(batch)
     return batches
-
-
-def id_of(settings: Settings) -> str:
-    return TopicAdmin(settings).ids([settings.events_topic])[settings.events_topic]
-
-
-def make_anew(settings: Settings, admin: AdminClient) -> tuple[str, str]:
-    """Deletes the topic and makes it again; returns both ids."""
-    topic, old = settings.events_topic, id_of(settings)
-    admin.delete_topics([topic])[topic].result(30)
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            admin.create_topics([NewTopic(topic, 4, 1, config=dict(TOPIC_CONFIG))])[topic].result(30)
-            break
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS or time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-    while topic not in admin.list_topics(timeout=10).topics:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return old, id_of(settings)
 
 
 def assert_it_ends(batches: Iterator[Any], old: str, new: str) -> None:
