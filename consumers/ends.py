@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -25,6 +25,8 @@ class Topic:
     topic_id: str
     #: Partition → offset after its last message.
     ends: dict[int, int]
+    #: Partition → offset of the first message that the topic still has; where it was asked for.
+    begins: dict[int, int] = field(default_factory=dict)
 
 
 class Log:
@@ -34,8 +36,10 @@ class Log:
         self.settings = settings
         self._admin: AdminClient | None = None
 
-    def topic(self, name: str, *, committed: bool = True) -> Topic:
+    def topic(self, name: str, *, committed: bool = True, begins: bool = False) -> Topic:
         """Where the partitions of a topic end; `committed`: before what an open transaction wrote.
+
+        With `begins` also where they begin.
 
         Raises ServerAwayError where Kafka does not answer, NotFoundError where the topic is not there.
         """
@@ -43,20 +47,12 @@ class Log:
         if self._admin is None:
             self._admin = AdminClient(dict[str, Any](client_config(self.settings, address)))
         try:
-            newest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
             future = self._admin.describe_topics(TopicCollection([name]), request_timeout=KAFKA_TIMEOUT)[name]
             found = future.result(KAFKA_TIMEOUT + 1)
-            wanted = {TopicPartition(name, part.id): newest for part in found.partitions}
-            offsets = self._admin.list_offsets(
-                wanted,
-                request_timeout=KAFKA_TIMEOUT,
-                isolation_level=(
-                    IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
-                ),
-            )
-            ends = {
-                place.partition: answer.result(KAFKA_TIMEOUT + 1).offset for place, answer in offsets.items()
-            }
+            places = [TopicPartition(name, part.id) for part in found.partitions]
+            level = IsolationLevel.READ_COMMITTED if committed else IsolationLevel.READ_UNCOMMITTED
+            ends = self._offsets(places, OffsetSpec.latest(), level)  # type: ignore[no-untyped-call]
+            first = self._offsets(places, OffsetSpec.earliest(), level) if begins else {}  # type: ignore[no-untyped-call]
         except KafkaException as error:
             if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise NotFoundError(
@@ -65,4 +61,12 @@ class Log:
             raise ServerAwayError("Kafka", address, KAFKA_SETTING, error.args[0].str()) from error
         except TimeoutError as error:
             raise ServerAwayError("Kafka", address, KAFKA_SETTING, "no answer in time") from error
-        return Topic(str(found.topic_id), ends)
+        return Topic(str(found.topic_id), ends, first)
+
+    def _offsets(
+        self, places: list[TopicPartition], spec: OffsetSpec, level: IsolationLevel
+    ) -> dict[int, int]:
+        assert self._admin is not None  # noqa: S101  # made by `topic`
+        asked = dict.fromkeys(places, spec)
+        offsets = self._admin.list_offsets(asked, request_timeout=KAFKA_TIMEOUT, isolation_level=level)
+        return {place.partition: answer.result(KAFKA_TIMEOUT + 1).offset for place, answer in offsets.items()}

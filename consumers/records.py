@@ -62,6 +62,18 @@ class Records:
             self.values[rows],
         )
 
+    def take(self, rows: Sequence[int]) -> Records:
+        """The messages in these rows."""
+        return Records(
+            self.topic,
+            self.topic_id,
+            [self.partitions[row] for row in rows],
+            [self.offsets[row] for row in rows],
+            [self.broker_ms[row] for row in rows],
+            [self.keys[row] for row in rows],
+            [self.values[row] for row in rows],
+        )
+
     def dead_letter(self, row: int, reason: str, detail: str) -> DeadLetter:
         """The message in `row`, put aside."""
         return DeadLetter(

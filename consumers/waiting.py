@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from jobtrail.errors import EmbeddedError, ServerAwayError
+from jobtrail.errors import EmbeddedError, JobtrailError, ServerAwayError, VersionError
 from jobtrail.running import address
 from jobtrail.settings import Settings
 
@@ -39,8 +39,8 @@ class Away:
     def __bool__(self) -> bool:
         return self._said
 
-    def gone(self, error: ServerAwayError) -> None:
-        """The server does not answer."""
+    def gone(self, error: JobtrailError) -> None:
+        """The server does not answer, or is not ready for us."""
         if not self._said:
             log.log(self._level, "%s; waiting for it", error)
         self._said = True
@@ -53,12 +53,17 @@ class Away:
 
 
 def until_it_answers(away: Away, stop: threading.Event, ask: Callable[[], T]) -> T:
-    """What `ask` returns, tried until it raises no ServerAwayError. Raises StoppedError when told to stop."""
+    """What `ask` returns, tried until it raises no ServerAwayError. Raises StoppedError when told to stop.
+
+    Read models of an older version are waited for too: a rebuild makes those of this release.
+    """
     pause = FIRST_PAUSE
     while True:
         try:
             answer = ask()
-        except ServerAwayError as error:
+        except (ServerAwayError, VersionError) as error:
+            if isinstance(error, VersionError) and error.live > error.ours:
+                raise
             away.gone(error)
             if stop.wait(pause):
                 raise StoppedError from error

@@ -10,6 +10,7 @@ JobtrailError                  exit status 1
 ├── ConflictError              1  it cannot be done as things are now (HTTP 409)
 ├── PublishError               1  events could not be made durable in time
 │   └── UnconfirmedError       1  Kafka did not answer in time; they may become durable later
+├── VersionError               1  the read models are of another release's rules
 ├── LogError                   1  the event log is not what the checkpoints say (gap, new topic, compacted)
 ├── ArchiveError               1  an archive is not there, damaged, or lacks offsets; names the file
 └── BadMessageError            1  a message cannot become an event; carries a reason code
@@ -94,6 +95,18 @@ class LogError(JobtrailError):
 
 class ArchiveError(JobtrailError):
     """An archive is not there, cannot be reached, is damaged or lacks offsets; says which file or offsets."""
+
+
+class VersionError(JobtrailError):
+    """The live read models were made by other rules than those of this release: carries both versions."""
+
+    def __init__(self, live: int, ours: int) -> None:
+        remedy = "`jobtrail rebuild` makes those of this one" if live < ours else "upgrade this process"
+        super().__init__(
+            f"the live read models are of version {live}, and this release folds version {ours}; {remedy}"
+        )
+        self.live = live
+        self.ours = ours
 
 
 class BadMessageError(JobtrailError):

@@ -126,6 +126,8 @@ class Settings(BaseModel):
     projector_group: str = PROJECTOR_GROUP
     #: Most messages folded in one transaction.
     batch_size: int = Field(default=20_000, ge=1, le=1_000_000)
+    #: Most rows that the processes of a rebuild keep in memory, all together: some 200 bytes each.
+    rebuild_rows: int = Field(default=4_000_000, ge=1_000, le=1_000_000_000)
     #: Seconds between two cumulative StreamStats of one stream.
     stats_interval: float = Field(default=1.0, gt=0)
     #: Seconds of silence after which a running attempt says AttemptHeartbeat, by the type of its job.

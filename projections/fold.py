@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from jobtrail.projections.rules import EventType, Extreme, Facts, Rule, Table, columns_of, expression
+from jobtrail.projections.rules import EventType, Extreme, Facts, Rule, Table, columns_of, expression, rank_of
 from jobtrail.projections.tables import TABLES
 
 #: Event type → its events as columns, as `jobtrail.consumers.decode` gives them.
@@ -33,8 +33,25 @@ def fold_table(table: Table, frames: Frames) -> pl.DataFrame | None:
         selected = [_select(table, rule, ours[event]) for event in rule.events if event in ours]
         if selected:
             parts.append(_reduce(rule, pl.concat(selected), key))
-    if not parts:
-        return None
+    return _joined(parts, key) if parts else None
+
+
+def fold_again(table: Table, runs: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """One fold of what several have given for the same table: the rules are associative."""
+    rows = pl.concat(runs, how="diagonal")
+    key = list(table.key)
+    parts = []
+    for rule in table.rules:
+        columns = [name for name in columns_of(rule) if name in rows.columns]
+        if columns:
+            # Facts that are unknown have no rank, and no extreme is a null.
+            known = rows.select(*key, *columns).drop_nulls(rank_of(rule))
+            parts.append(_reduce(rule, known, key))
+    return _joined(parts, key)
+
+
+def _joined(parts: list[pl.DataFrame], key: list[str]) -> pl.DataFrame:
+    """The columns of all rules beside each other."""
     if len(parts) == 1:
         return parts[0]
     # Each column belongs to one rule, and that has one row for a key: the maximum is the value.

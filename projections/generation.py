@@ -9,12 +9,16 @@ from typing import Any, Final
 
 from psycopg import Connection, sql
 
+from jobtrail.errors import VersionError
+
 #: Schema of the views, checkpoints and dead letters.
 STABLE_SCHEMA: Final = "jobtrail"
 #: Advisory locks: (class, object). A projector's transaction holds the first shared, a swap of generations
 #: exclusively; the second is held while migrations run.
 GENERATION_LOCK: Final = (0x6A6F62, 1)
 MIGRATION_LOCK: Final = (0x6A6F62, 2)
+#: Held by whoever rebuilds, for the whole session.
+REBUILD_LOCK: Final = (0x6A6F62, 3)
 
 
 def schema_name(generation: int) -> str:
@@ -26,6 +30,28 @@ def current_generation(connection: Connection[Any]) -> int:
     """The live generation. Raises psycopg.errors.UndefinedTable where no migration ever ran."""
     row = connection.execute("SELECT generation FROM jobtrail.current_generation").fetchone()
     return int(row[0]) if row else 1
+
+
+def version_of(connection: Connection[Any], generation: int) -> int:
+    """The version of the rules and columns that a generation was made by."""
+    row = connection.execute(
+        "SELECT version FROM jobtrail.generations WHERE generation = %s", (generation,)
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def check_version(connection: Connection[Any], ours: int) -> None:
+    """Raises VersionError where the live generation was made by other rules than those of version `ours`."""
+    live = version_of(connection, current_generation(connection))
+    if live != ours:
+        raise VersionError(live, ours)
+
+
+def set_version(connection: Connection[Any], generation: int, version: int) -> None:
+    """Says by which version a generation is made."""
+    connection.execute(
+        "UPDATE jobtrail.generations SET version = %s WHERE generation = %s", (version, generation)
+    )
 
 
 def search_path(generation: int) -> sql.Composed:

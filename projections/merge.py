@@ -41,9 +41,13 @@ def copy_statement(table: Table) -> str:
     return f"COPY {staging_table(table)} ({', '.join(table.merged_columns)}) FROM STDIN (FORMAT BINARY)"
 
 
-def merge_statement(table: Table) -> str:
-    """The upsert: rows in key order (so that two transactions lock alike), no write where nothing changes."""
+def merge_statement(table: Table, source: str | None = None) -> str:
+    """The upsert: rows in key order (so that two transactions lock alike), no write where nothing changes.
+
+    From the staging table, or from a `source` whose columns have the table's own types.
+    """
     columns = table.merged_columns
+    selected = map(_from_staging, columns) if source is None else columns
     key = ", ".join(table.key)
     assignments = ",\n    ".join(
         f"{column} = {value}" for rule in table.rules for column, value in _assignments(rule)
@@ -51,8 +55,8 @@ def merge_statement(table: Table) -> str:
     changes = "\n    OR ".join(_changed(rule) for rule in table.rules)
     return (
         f"INSERT INTO {table.name} AS t ({', '.join(columns)})\n"
-        f"SELECT {', '.join(_from_staging(column) for column in columns)}\n"
-        f"FROM {staging_table(table)} ORDER BY {key}\n"
+        f"SELECT {', '.join(selected)}\n"
+        f"FROM {source or staging_table(table)} ORDER BY {key}\n"
         f"ON CONFLICT ({key}) DO UPDATE SET\n    {assignments}\n"
         f"WHERE {changes}"
     )

@@ -19,6 +19,7 @@ from yoyo.backends.core.postgresql import PostgresqlPsycopgBackend
 from yoyo.connections import parse_uri
 
 from jobtrail.projections import generation as g
+from jobtrail.projections.tables import VERSION
 
 log = logging.getLogger("jobtrail")
 # Its steps are of no use to an operator; what was applied we say ourselves.
@@ -56,11 +57,24 @@ def migrate(database_url: str) -> list[str]:
         _create_schema(connection, g.STABLE_SCHEMA)
         applied += _apply(database_url, g.STABLE_SCHEMA, "control")
         generation = g.current_generation(connection)
-        _create_schema(connection, g.schema_name(generation))
-        applied += _apply(database_url, g.schema_name(generation), "read_models")
-        with connection.transaction():
-            g.create_views(connection, generation)
+        if not _has_schema(connection, g.schema_name(generation)):
+            g.set_version(connection, generation, VERSION)
+        if g.version_of(connection, generation) == VERSION:
+            applied += make_read_models(database_url, connection, generation)
+            with connection.transaction():
+                g.create_views(connection, generation)
+        # Else another release serves from it, until a rebuild has made the generation of this one.
     return applied
+
+
+def make_read_models(database_url: str, connection: psycopg.Connection[Any], generation: int) -> list[str]:
+    """Brings the tables of one generation to the newest schema; names what was applied."""
+    _create_schema(connection, g.schema_name(generation))
+    return _apply(database_url, g.schema_name(generation), "read_models")
+
+
+def _has_schema(connection: psycopg.Connection[Any], name: str) -> bool:
+    return bool(connection.execute("SELECT FROM pg_namespace WHERE nspname = %s", (name,)).rowcount)
 
 
 def _create_schema(connection: psycopg.Connection[Any], name: str) -> None:

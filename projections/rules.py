@@ -90,6 +90,11 @@ def columns_of(rule: Rule) -> tuple[str, ...]:
     return (rule.column,) if isinstance(rule, Extreme) else tuple(rule.columns)
 
 
+def rank_of(rule: Rule) -> tuple[str, ...]:
+    """The columns that decide; null in a row that knows nothing by this rule."""
+    return (rule.column,) if isinstance(rule, Extreme) else rule.rank
+
+
 def expression(value: Expression | str) -> Expression:
     """The polars expression of a declared column."""
     return pl.col(value) if isinstance(value, str) else value

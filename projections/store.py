@@ -20,7 +20,7 @@ from jobtrail.errors import JobtrailError, LogError
 from jobtrail.projections import generation as g
 from jobtrail.projections import merge
 from jobtrail.projections.letters import DeadLetter
-from jobtrail.projections.tables import ABOUT_WORKER, HEARTBEATS, TABLES
+from jobtrail.projections.tables import ABOUT_WORKER, HEARTBEATS, TABLES, VERSION
 
 PROJECTION_SET: Final = "core"
 
@@ -66,7 +66,11 @@ class Store:
         return dict(rows.fetchall())
 
     def known_topic_ids(self, topic: str) -> set[str]:
-        """Ids under which a topic of this name was folded into the live generation."""
+        """Ids under which a topic of this name was folded into the live generation.
+
+        Raises VersionError where that is another release's.
+        """
+        g.check_version(self.connection, VERSION)
         rows = self.connection.execute(SQL["known_topic_ids"], {"set": self.projection_set, "topic": topic})
         return {topic_id for (topic_id,) in rows}
 
@@ -77,6 +81,7 @@ class Store:
             create_working_tables(self.connection)  # outside any transaction, so that no rollback undoes them
         with g.live_tables(self.connection) as generation:
             if generation != self._generation is not None:
+                g.check_version(self.connection, VERSION)
                 self._generation = generation
                 raise CheckpointMismatchError(f"generation {generation} of the read models is live now")
             self._generation = generation

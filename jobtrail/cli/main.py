@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "run": ("track", "run connectors and report the job"),
     "tap": ("track", "report the connector in a shell pipe"),
     "jobs": ("jobs", "list, show, watch and cancel jobs, and their history"),
+    "rebuild": ("rebuild", "make the read models anew from the log, compare, and swap"),
     "anomalies": ("anomalies", "list what contradicts itself"),
     "schedules": ("schedules", "list and run what runs at set times"),
     "archive": ("archive", "copy the event log to files, for rebuilds"),

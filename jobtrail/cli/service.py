@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +19,18 @@ from jobtrail import embedded
 from jobtrail.api.access import check_listen, tokens_from
 from jobtrail.api.serve import bind, serving, url
 from jobtrail.cli.claim import claim
+from jobtrail.cli.progress import Shown
 from jobtrail.consumers.projector import run_projector
+from jobtrail.consumers.rebuild import Options, rebuild
 from jobtrail.consumers.schedules import check_schedules, run_schedules
 from jobtrail.consumers.topics import TopicAdmin
 from jobtrail.consumers.waiting import Away, database_away, until_it_answers
 from jobtrail.consumers.watchdog import run_watchdog
 from jobtrail.embedded.progress import say
+from jobtrail.errors import JobtrailError, VersionError
+from jobtrail.projections.generation import check_version
 from jobtrail.projections.migrate import migrate
+from jobtrail.projections.tables import VERSION
 from jobtrail.settings import Settings
 
 #: Seconds between two looks at what must go on running.
@@ -106,6 +113,7 @@ def service(
             )
             settings = with_addresses(settings, servers)
         prepare(settings)
+        upgrade(settings, tell)
         roles = (
             RoleThread("projector", partial(run_projector, settings)),
             # Whoever this thread works for says that servers are away.
@@ -137,6 +145,24 @@ def prepare(settings: Settings, *, topics: bool = True) -> list[str]:
     if topics:
         until_it_answers(Away("Kafka"), never, lambda: TopicAdmin(settings).ensure())
     return until_it_answers(Away("Postgres"), never, lambda: _migrate(settings.database_url or ""))
+
+
+def upgrade(settings: Settings, tell: Callable[[str], None]) -> None:
+    """Where the read models are of an older version, makes those of this one from the log."""
+    with psycopg.connect(settings.database_url or "", autocommit=True) as connection:
+        try:
+            check_version(connection, VERSION)
+        except VersionError as error:
+            if error.live > error.ours:
+                raise
+            tell(f"the read models are of version {error.live}; making those of version {error.ours}")
+        else:
+            return
+    options = Options(workers=os.cpu_count() or 1, archive=settings.archive)
+    with Shown(sys.stderr) as shown:
+        result = rebuild(settings, options, shown)
+    if not result.swapped:
+        raise JobtrailError(f"the read models were not made anew: {result.note}")
 
 
 def _migrate(database_url: str) -> list[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import polars as pl
 import pytest
 from frames import frames_of
 from hypothesis import HealthCheck, given, settings
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from jobtrail import events as e
 from jobtrail.projections.fold import fold
+from jobtrail.projections.folding import Folding
 from jobtrail.projections.store import Store
 from jobtrail.projections.tables import TABLES
 
@@ -165,6 +167,43 @@ def test_any_order_repetition_and_batching_gives_the_same_rows(
 def test_polars_and_sql_render_the_same_rules(store: Store, events: list[e.Event]) -> None:
     """All in one fold equals one event a transaction, where polars has nothing to reduce."""
     assert project(store, [events]) == project(store, [[event] for event in events])
+
+
+@law
+@given(arrangements())
+def test_folding_in_memory_equals_one_fold_and_the_tables(
+    store: Store, arrangement: tuple[list[e.Event], list[list[e.Event]]]
+) -> None:
+    """What a rebuild keeps in memory, batch by batch, is what one fold gives, and what SQL merges."""
+    once, otherwise = arrangement
+    number = next(FRESH)
+    shift, mark = number * 10, f"{number:09}:"
+    folding = Folding()
+    for at, batch in enumerate(otherwise):
+        folding.add(frames_of(_moved(event, shift, mark) for event in batch))
+        if at == 1:
+            folding.rows()  # to look changes nothing
+    rows = folding.rows()
+    assert folding.height == sum(map(len, rows.values()))
+    whole = fold(frames_of(_moved(event, shift, mark) for batch in otherwise for event in batch))
+    assert sorted_rows(rows) == sorted_rows(whole)
+    with store.transaction() as tx:
+        tx.merge(rows)
+        tx.derive()
+    assert read(store, shift, mark) == project(store, [once])
+
+
+def sorted_rows(rows: Mapping[str, pl.DataFrame]) -> dict[str, list[dict[str, Any]]]:
+    """Rows by table in the order of their keys, without where and when they stood in the log."""
+    return {
+        table.name: rows[table.name]
+        .select(name for name in table.merged_columns if name in rows[table.name].columns)
+        .drop(table.bookkeeping, strict=False)
+        .sort(*table.key)
+        .to_dicts()
+        for table in TABLES
+        if table.name in rows
+    }
 
 
 @law

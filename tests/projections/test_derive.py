@@ -13,6 +13,7 @@ from told import JOB, Told, at, attempt, created, job, stats
 from jobtrail import events as e
 from jobtrail.projections.fold import fold
 from jobtrail.projections.store import CheckpointMismatchError, Move, Store
+from jobtrail.projections.tables import VERSION
 
 
 @pytest.fixture
@@ -417,6 +418,9 @@ def test_a_swap_of_generations_makes_a_projector_read_its_checkpoints_anew(
         tx.advance([Move("t", "events", 0, 0, 10)])
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("CREATE SCHEMA jobtrail_g2")
+        connection.execute(
+            "INSERT INTO jobtrail.generations (generation, version, phase) VALUES (2, %s, 'live')", (VERSION,)
+        )
         connection.execute("UPDATE jobtrail.current_generation SET generation = 2")
     with pytest.raises(CheckpointMismatchError, match="generation 2"), store.transaction():
         pass

@@ -1,0 +1,392 @@
+"""A rebuild: new read models from the log, beside the live ones, that take their place at the end.
+
+    plan      which partitions, to which offsets: the live generation's checkpoints
+    read      processes fold partitions in memory and append their rows           (rebuild_worker)
+    index     one row for each key, then keys                                     (projections/shadow)
+    derive    derived columns, other indexes
+    compare   both at the same checkpoints, by key                                (projections/compare)
+    swap      the views move to the new generation, the old one goes
+
+Every step is recorded in Postgres: a rebuild that was killed goes on with the step it was in. The live
+projector keeps folding and readers keep reading. Nothing is published.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+import psycopg
+from psycopg import Connection, IsolationLevel
+from psycopg.errors import LockNotAvailable
+
+from jobtrail.consumers import rebuild_plan
+from jobtrail.consumers.archive import Archive
+from jobtrail.consumers.catching_up import CatchingUp, Place
+from jobtrail.consumers.rebuild_worker import topic_ids
+from jobtrail.consumers.rebuild_workers import read_parts
+from jobtrail.consumers.waiting import database_address
+from jobtrail.errors import ConflictError, JobtrailError
+from jobtrail.projections import generation as g
+from jobtrail.projections import shadow
+from jobtrail.projections.compare import Difference, TableComparison, compare
+from jobtrail.projections.shadow import Phase, Shadow
+from jobtrail.projections.store import PROJECTION_SET, Transaction, create_working_tables
+from jobtrail.projections.tables import VERSION
+from jobtrail.settings import Settings
+
+#: Milliseconds that the swap waits for readers or a projector before it lets them pass and tries again.
+LOCK_TIMEOUT: Final = 250
+#: Times that it tries.
+SWAP_TRIES: Final = 200
+#: Most offsets that are folded while projectors wait for the swap.
+MOST_WHILE_LOCKED: Final = 5_000
+#: Seconds for the live projector to reach where the new generation is.
+LIVE_PATIENCE: Final = 60.0
+#: What becomes of a generation that was not swapped.
+LEFT: Final = "`jobtrail rebuild` goes on from here, `jobtrail rebuild cancel` drops it"
+#: Seconds that a cancel waits for the process that rebuilds.
+CANCEL_PATIENCE: Final = 15.0
+
+
+class CancelledError(JobtrailError):
+    """Somebody cancelled the rebuild; the live generation is untouched."""
+
+
+class Tell(Protocol):
+    """Hears how far it is: offsets while reading, pieces while deriving; 0 of 0 where that is unknown."""
+
+    def __call__(self, phase: str, done: int = 0, total: int = 0) -> None:
+        """So much is done of so much."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of it."""
+
+    generation: int
+    messages: int
+    seconds: float
+    tables: tuple[TableComparison, ...]
+    swapped: bool
+    #: Why it was not swapped, or could not be compared at the same checkpoints.
+    note: str | None = None
+
+    @property
+    def same(self) -> bool:
+        """Whether both generations hold the same."""
+        return not any(table.differing for table in self.tables)
+
+    @property
+    def differences(self) -> Iterator[Difference]:
+        """Those told one by one."""
+        return (difference for table in self.tables for difference in table.differences)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is asked for."""
+
+    workers: int
+    origin: rebuild_plan.Origin = "topic"
+    archive: str | None = None
+    #: Compare, and leave the live generation where it is.
+    verify_only: bool = False
+    #: Swap even where the result is empty or shorter.
+    force: bool = False
+    #: Asked before the swap where something differs; without it, it is done.
+    confirm: Callable[[Result], bool] | None = None
+
+
+def rebuild(settings: Settings, options: Options, tell: Tell) -> Result:
+    """Does all of it, going on with what was left unfinished.
+
+    Raises ConflictError where another one runs, CancelledError, LogError for a log with a gap,
+    ServerAwayError, psycopg.Error. Whatever is raised, the live generation serves as before.
+    """
+    url = database_address(settings)
+    with (
+        psycopg.connect(
+            url, autocommit=True, connect_timeout=10, application_name="jobtrail-rebuild"
+        ) as lead,
+        leading(lead),
+    ):
+        return _Rebuild(settings, options, tell, url, lead).run()
+
+
+@contextmanager
+def leading(connection: Connection[Any]) -> Iterator[None]:
+    """One rebuild at a time. Raises ConflictError where another runs."""
+    (mine,) = connection.execute("SELECT pg_try_advisory_lock(%s, %s)", g.REBUILD_LOCK).fetchone() or (False,)
+    if not mine:
+        raise ConflictError("a rebuild runs already; `jobtrail rebuild status` shows it, `cancel` ends it")
+    try:
+        yield
+    finally:
+        if not connection.broken:
+            connection.execute("SELECT pg_advisory_unlock(%s, %s)", g.REBUILD_LOCK)
+
+
+class _Rebuild:
+    def __init__(
+        self, settings: Settings, options: Options, tell: Tell, url: str, lead: Connection[Any]
+    ) -> None:
+        self._settings, self._options, self._tell = settings, options, tell
+        self._url, self._lead = url, lead
+        self._messages = 0
+        self._begun = time.monotonic()
+
+    def run(self) -> Result:
+        new, phase = self._begin()
+        try:
+            if phase == "reading":
+                self._read(new)
+            if phase in {"reading", "indexing"}:
+                self._tell("making keys")
+                new.index(self._options.workers, lambda _text: None)
+            if phase != "ready":
+                self._tell("deriving")
+                new.derive(self._options.workers, lambda done, total: self._tell("deriving", done, total))
+            self._check(new)
+            return self._finish(new)
+        except CancelledError:
+            new.drop()
+            raise
+        finally:
+            new.close()
+
+    def _begin(self) -> tuple[Shadow, Phase]:
+        """What was left unfinished, or a new generation."""
+        found = shadow.unfinished(self._lead)
+        if found and found.version == VERSION and found.phase != "making" and not found.cancel_requested:
+            return Shadow(self._url, found.generation), found.phase
+        if found:
+            shadow.drop(self._lead, found.generation)
+        archive = Archive.open(self._options.archive) if self._options.archive else None
+        live = shadow.live_checkpoints(self._lead, g.current_generation(self._lead))
+        parts = rebuild_plan.plan(self._settings, archive, live, self._options.origin)
+        return Shadow.make(self._url, self._lead, parts), "reading"
+
+    def _read(self, new: Shadow) -> None:
+        parts = new.parts()
+        total = sum(part.end for part in parts)
+        before = sum(part.at for part in parts)
+
+        def look(offsets: int) -> None:
+            self._check(new)
+            self._tell("reading", before + offsets, total)
+
+        self._messages = read_parts(
+            self._settings, new.generation, parts, self._options.workers, self._options.archive, look
+        )
+        self._tell("reading", total, total)
+
+    def _check(self, new: Shadow) -> None:
+        if new.is_cancelled():
+            raise CancelledError("the rebuild was cancelled; the live read models are as they were")
+
+    def _finish(self, new: Shadow) -> Result:
+        catching_up = CatchingUp(self._settings, topic_ids(self._settings), shadow.refused(self._lead))
+        create_working_tables(new.connection)
+        create_working_tables(self._lead)
+        try:
+            tables, note = self._compare(new, catching_up)
+            result = Result(
+                new.generation,
+                self._messages,
+                time.monotonic() - self._begun,
+                tables,
+                swapped=False,
+                note=note,
+            )
+            refusal = self._refusal(result)
+            if self._options.verify_only:
+                new.drop()
+                return result
+            if refusal and not self._options.force:
+                return _with(result, note=refusal)
+            if self._options.confirm and not result.same and not self._options.confirm(result):
+                return _with(result, note=f"not swapped, as you said; {LEFT}")
+            self._tell("swapping")
+            self._swap(new, catching_up)
+            return _with(result, swapped=True, seconds=time.monotonic() - self._begun)
+        finally:
+            catching_up.close()
+
+    def _compare(
+        self, new: Shadow, catching_up: CatchingUp
+    ) -> tuple[tuple[TableComparison, ...], str | None]:
+        """Both at the checkpoints of one snapshot of the live generation."""
+        until = time.monotonic() + LIVE_PATIENCE
+        while True:
+            self._tell("comparing")
+            with psycopg.connect(
+                self._url, connect_timeout=10, application_name="jobtrail-rebuild"
+            ) as snapshot:
+                snapshot.isolation_level = IsolationLevel.REPEATABLE_READ
+                snapshot.read_only = True
+                old = g.current_generation(snapshot)
+                live = _checkpoints(snapshot, old)
+                mine = self._mine(new)
+                ahead = [place for place, at in mine.items() if place in live and at > live[place]]
+                if ahead and time.monotonic() < until:
+                    self._check(new)
+                    time.sleep(0.5)
+                    continue
+                catching_up.go(mine, live, new.transaction)
+                new.ignore_old()
+                tables = compare(snapshot, g.schema_name(old), new.connection, new.schema)
+            notes = []
+            if ahead:
+                topic_id, partition = ahead[0]
+                notes.append(
+                    "the live read models are behind the new ones, as in partition "
+                    f"{partition} of topic id {topic_id}"
+                )
+            gone = {topic_id for topic_id, _ in live} - topic_ids(self._settings).keys()
+            if gone:
+                notes.append(
+                    "the live read models came from topics that are no more "
+                    f"(ids {', '.join(sorted(gone))}); the new ones have their events from the archive, "
+                    "and those of the topics of today"
+                )
+            return tuple(tables), "; ".join(notes) or None
+
+    def _mine(self, new: Shadow) -> dict[Place, int]:
+        with new.transaction():
+            return shadow.live_checkpoints(new.connection, new.generation)
+
+    def _refusal(self, result: Result) -> str | None:
+        jobs = next(table for table in result.tables if table.table == "jobs")
+        if not jobs.new_rows:
+            return "the result is empty: the log has no jobs; nothing was swapped (--force does it)"
+        shorter = [
+            f"{table.table} has {table.new_rows:,} rows instead of {table.live_rows:,}"
+            for table in result.tables
+            if table.new_rows < table.live_rows and table.table != "anomalies"
+        ]
+        if shorter:
+            return f"the result is shorter: {'; '.join(shorter)}; nothing was swapped (--force does it)"
+        return None
+
+    def _swap(self, new: Shadow, catching_up: CatchingUp) -> None:
+        """Moves the views, once the new generation is as far as the live one in every partition."""
+        old = g.current_generation(self._lead)
+        for _ in range(SWAP_TRIES):
+            try:
+                if self._try_to_swap(new, old, catching_up):
+                    break
+            except LockNotAvailable:
+                # Whoever waited behind us for a moment goes first.
+                time.sleep(random.uniform(0.05, 0.25))  # noqa: S311
+            self._check(new)
+        else:
+            raise ConflictError(
+                f"readers or projectors held the views for all of {SWAP_TRIES} tries; end long "
+                f"transactions, and run "
+                "`jobtrail rebuild` again: it goes on with the swap"
+            )
+        self._drop_old(old)
+
+    def _try_to_swap(self, new: Shadow, old: int, catching_up: CatchingUp) -> bool:
+        """Whether it did; False: the live generation was too far ahead, and now it is less so."""
+        catching_up.go(self._mine(new), _checkpoints(self._lead, old), new.transaction)
+        with self._lead.transaction():
+            self._lead.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
+            self._lead.execute("SELECT pg_advisory_xact_lock(%s, %s)", g.GENERATION_LOCK)
+            live, mine = _checkpoints(self._lead, old), _checkpoints(self._lead, new.generation)
+            if sum(max(0, end - mine.get(place, 0)) for place, end in live.items()) > MOST_WHILE_LOCKED:
+                return False
+            g.create_views(self._lead, new.generation)  # also makes unqualified names mean its tables
+            catching_up.at_once(mine, live, Transaction(self._lead, PROJECTION_SET, new.generation))
+            self._lead.execute(shadow.SQL["ignore_heartbeats"])
+            self._lead.execute(shadow.SQL["swap"], {"generation": new.generation})
+            self._lead.execute(shadow.SQL["set_phase"], {"generation": new.generation, "phase": "live"})
+            self._lead.execute(shadow.SQL["retire"], {"generation": old})
+        return True
+
+    def _drop_old(self, old: int) -> None:
+        """Readers of a moment ago may still be at it; what cannot be dropped now, the next rebuild drops."""
+        for _ in range(SWAP_TRIES):
+            try:
+                with self._lead.transaction():
+                    self._lead.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT}")
+                    shadow.drop(self._lead, old)
+            except LockNotAvailable:
+                time.sleep(random.uniform(0.05, 0.25))  # noqa: S311
+            else:
+                return
+
+
+def _checkpoints(connection: Connection[Any], generation: int) -> dict[Place, int]:
+    return shadow.live_checkpoints(connection, generation)
+
+
+def _with(result: Result, **changes: Any) -> Result:
+    return replace(result, **changes)
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Which generation is live, and the rebuild that runs or was left."""
+
+    live: int
+    version: int
+    unfinished: shadow.Unfinished | None
+    #: Whether a process is at it.
+    running: bool
+    #: Offsets whose rows are in the new generation, of how many.
+    read: int
+    total: int
+
+
+def state(settings: Settings) -> State:
+    """How things are. Raises ServerAwayError, psycopg.Error."""
+    url = database_address(settings)
+    with psycopg.connect(url, autocommit=True, connect_timeout=10, application_name="jobtrail") as connection:
+        live = g.current_generation(connection)
+        found = shadow.unfinished(connection)
+        read = total = 0
+        if found is not None:
+            with contextlib.closing(Shadow(url, found.generation)) as new:
+                parts = new.parts()
+            read, total = sum(part.at for part in parts), sum(part.end for part in parts)
+        return State(live, g.version_of(connection, live), found, _is_led(connection), read, total)
+
+
+def cancel(settings: Settings) -> str | None:
+    """Ends what runs, or drops what was left; says what it did. None: there was nothing."""
+    url = database_address(settings)
+    with psycopg.connect(url, autocommit=True, connect_timeout=10, application_name="jobtrail") as connection:
+        found = shadow.unfinished(connection)
+        if found is None:
+            return None
+        shadow.request_cancel(connection, found.generation)
+        until = time.monotonic() + CANCEL_PATIENCE
+        while True:
+            try:
+                with leading(connection):
+                    shadow.drop(connection, found.generation)
+            except ConflictError:
+                if time.monotonic() > until:
+                    return "asked the rebuild to end; it does at its next step"
+                time.sleep(0.2)
+            else:
+                return f"dropped what the rebuild of generation {found.generation} had made"
+
+
+def _is_led(connection: Connection[Any]) -> bool:
+    """Whether somebody holds the lock of rebuilds."""
+    class_id, object_id = g.REBUILD_LOCK
+    held = connection.execute(
+        "SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND objsubid = 2 "
+        "AND granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        (class_id, object_id),
+    )
+    return bool(held.rowcount)
