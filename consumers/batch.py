@@ -7,7 +7,11 @@ from dataclasses import dataclass
 
 from confluent_kafka import Message
 
+from jobtrail.consumers.decode import Decoded
 from jobtrail.consumers.records import Records
+from jobtrail.projections.fold import Rows
+from jobtrail.projections.folding import Folding
+from jobtrail.projections.letters import DeadLetter
 from jobtrail.projections.store import Move
 
 #: (topic, partition)
@@ -21,6 +25,8 @@ class Batch:
     records: tuple[Records, ...]
     #: For each partition, from the offset that its checkpoint must show to the one after these messages.
     moves: tuple[Move, ...]
+    #: Whether more seemed to wait behind it.
+    more: bool = False
 
     def __len__(self) -> int:
         return sum(map(len, self.records))
@@ -32,6 +38,8 @@ class Batch:
         ends: Iterable[tuple[Place, int]],
         positions: Mapping[Place, int],
         ids: Mapping[str, str],
+        *,
+        more: bool = False,
     ) -> Batch:
         """From what was consumed, and where partitions ended: a log may end in more than messages."""
         by_topic: dict[str, list[Message]] = {}
@@ -50,7 +58,7 @@ class Batch:
             for (topic, partition), offset in reached.items()
             if offset > positions[topic, partition]
         )
-        return cls(records, tuple(sorted(moves)))
+        return cls(records, tuple(sorted(moves)), more)
 
     def halves(self) -> tuple[Batch, Batch]:
         """Two batches that do the same one after the other. Only for two messages or more."""
@@ -69,6 +77,42 @@ class Batch:
             if move.next > between:
                 after.append(move._replace(expected=between))
         return Batch(first, tuple(before)), Batch(second, tuple(after))
+
+
+class Pending:
+    """Batches that are folded, one after the other, and not written yet."""
+
+    def __init__(self) -> None:
+        self._folding = Folding()
+        self._moves: dict[Place, Move] = {}
+        self._messages = 0
+        self.bad: list[DeadLetter] = []
+
+    def __len__(self) -> int:
+        return self._messages
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to write; a log may move on without a message."""
+        return bool(self._moves)
+
+    def add(self, batch: Batch, decoded: Decoded) -> None:
+        """Folds the events of the next batch in."""
+        self._folding.add(decoded.frames)
+        self.bad += decoded.bad
+        self._messages += len(batch)
+        for move in batch.moves:
+            place = move.topic, move.partition
+            before = self._moves.get(place, move)
+            self._moves[place] = move._replace(expected=before.expected)
+
+    @property
+    def moves(self) -> list[Move]:
+        """From where the first batch began to where the last one ended."""
+        return sorted(self._moves.values())
+
+    def rows(self) -> Rows:
+        """One row for each key."""
+        return self._folding.rows()
 
 
 def _last(records: Records) -> dict[Place, int]:

@@ -6,7 +6,8 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from typing import Final, TypeVar
 
@@ -19,7 +20,7 @@ from psycopg.errors import (
 )
 
 from jobtrail.consumers import gate
-from jobtrail.consumers.batch import Batch
+from jobtrail.consumers.batch import Batch, Pending, Place
 from jobtrail.consumers.dead_letters import relay_once, relaying
 from jobtrail.consumers.decode import Decoded, Decoder, together
 from jobtrail.consumers.registry_schemas import registry_of
@@ -34,8 +35,9 @@ from jobtrail.consumers.waiting import (
     until_it_answers,
 )
 from jobtrail.errors import UsageError
-from jobtrail.projections.fold import fold
-from jobtrail.projections.store import CheckpointMismatchError, Store
+from jobtrail.projections.fold import Rows, fold
+from jobtrail.projections.letters import DeadLetter
+from jobtrail.projections.store import CheckpointMismatchError, Move, Store
 from jobtrail.settings import Settings
 
 log = logging.getLogger("jobtrail")
@@ -56,7 +58,11 @@ REPORT_INTERVAL: Final = 0.5
 
 
 class Projector:
-    """Folds what its source gives. Not thread-safe but for `status`."""
+    """Folds what its source gives. Not thread-safe but for `status`.
+
+    While there is more to read, chunk after chunk is folded in memory and written as one batch, so that many
+    events of one row are one write; a thread writes a batch while the next one is folded.
+    """
 
     def __init__(
         self,
@@ -69,6 +75,7 @@ class Projector:
         self.status = Status()
         self._stop = stop
         self._on_status = on_status
+        self._batch_size = settings.batch_size
         self._decoder = Decoder(schema_by_id=registry_of(settings))
         self._database_url = database_address(settings)
         self._store: Store | None = None
@@ -76,6 +83,12 @@ class Projector:
         self._rate = Rate()
         self._next_report = 0.0
         self._folded = self._dead_letters = 0
+        #: Folded, and not handed over to be written yet.
+        self._pending = Pending()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="jobtrail-write")
+        self._writing: Future[Pending] | None = None
+        #: Partition → offset before which Postgres refused something: up to it batches are small.
+        self._careful_to: dict[Place, int] = {}
         #: Called after dead letters were written.
         self.on_dead_letters: Callable[[], None] = lambda: None
         self._source = Source(settings, self, stop, until_caught_up=until_caught_up)
@@ -84,37 +97,76 @@ class Projector:
         """Until it is told to stop. Raises LogError where going on could lose events."""
         try:
             for batch in self._source:
-                if batch is not None:
+                try:
                     self._take(batch)
+                except CheckpointMismatchError as error:
+                    log.info("reading the checkpoints anew: %s", error)
+                    self._forget_store()
+                    self._source.rewind()
                 self._report(batch)
         except StoppedError:
             log.info("stopped while a server was away; nothing is lost")
         finally:
             self._source.close()
+            self._writer.shutdown()
             self._forget_store()
 
-    def _take(self, batch: Batch) -> None:
-        try:
+    def _take(self, batch: Batch | None) -> None:
+        """Folds a batch, and writes what is folded where no more waits to be read."""
+        if batch is not None and self._must_be_careful(batch):
+            self._settle()
             self._fold(batch)
-        except CheckpointMismatchError as error:
-            log.info("reading the checkpoints anew: %s", error)
+            self._source.folded(batch)
+        elif batch is not None:
+            self._pending.add(batch, self._decode(batch))
+        if batch is None or not batch.more or len(self._pending) >= self._batch_size:
+            self._settle()
+            if self._pending:
+                self._writing = self._writer.submit(self._written, self._pending)
+                self._pending = Pending()
+        if batch is None:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Waits for what is being written, and raises what went wrong.
+
+        Where Postgres refused it, it is read again, and with care.
+        """
+        writing, self._writing = self._writing, None
+        if writing is None:
+            return
+        try:
+            written = writing.result()
+        except REFUSED:
             self._forget_store()
+            self._careful_to = self._source.positions
             self._source.rewind()
         else:
-            self._source.folded(batch)
+            self._source.folded(written)
+
+    def _must_be_careful(self, batch: Batch) -> bool:
+        """Whether it has what Postgres may refuse; past that, all is as before."""
+        for move in batch.moves:
+            place = move.topic, move.partition
+            if move.expected >= self._careful_to.get(place, 0):
+                self._careful_to.pop(place, None)
+            else:
+                return True
+        return False
 
     def _fold(self, batch: Batch) -> None:
         """Folds a batch. Where Postgres refuses what it holds, its halves, down to the one message."""
         decoded = self._decode(batch)
         try:
-            self._write(batch, decoded)
+            self._write(batch.moves, decoded.bad, fold(decoded.frames), len(batch))
         except REFUSED as error:
             self._forget_store()
             if len(batch) > 1:
                 for half in batch.halves():
                     self._fold(half)
             else:
-                self._write(batch, _refused(batch, error))
+                bad = _refused(batch, error)
+                self._write(batch.moves, bad, {}, 1)
 
     def _decode(self, batch: Batch) -> Decoded:
         """The events of a batch, and its dead letters. Pure, but for schemas that a registry has to tell."""
@@ -126,27 +178,33 @@ class Projector:
         ]
         return parts[0] if len(parts) == 1 else together(parts)
 
-    def _write(self, batch: Batch, decoded: Decoded) -> None:
+    def _written(self, pending: Pending) -> Pending:
+        self._write(pending.moves, pending.bad, pending.rows(), len(pending))
+        return pending
+
+    def _write(self, moves: Sequence[Move], bad: Sequence[DeadLetter], rows: Rows, messages: int) -> None:
         """One transaction: checkpoints, dead letters and rows, or nothing."""
-        rows = fold(decoded.frames)
 
         def write(store: Store) -> None:
             with store.transaction() as tx:
-                tx.advance(batch.moves)  # first: if we were replaced, nothing else is done
-                tx.dead_letters(decoded.bad)
+                tx.advance(moves)  # first: if we were replaced, nothing else is done
+                tx.dead_letters(bad)
                 tx.merge(rows)
                 tx.derive()
 
         self._with_store(write)
-        self._folded += len(batch)
-        self._dead_letters += len(decoded.bad)
-        if decoded.bad:
+        self._folded += messages
+        self._dead_letters += len(bad)
+        if bad:
             self.on_dead_letters()
 
     # The source asks these two, through the same patience.
 
     def checkpoints(self, topic_id: str) -> Mapping[int, int]:
-        """Partition → next offset, as the live read models have it."""
+        """Partition → next offset, as the live read models have it. What was not written is read again."""
+        self._pending = Pending()
+        if self._writing is not None:
+            wait([self._writing])
         return self._with_store(lambda store: store.checkpoints(topic_id))
 
     def known_topic_ids(self, topic: str) -> set[str]:
@@ -186,20 +244,19 @@ class Projector:
 
     def _report(self, batch: Batch | None) -> None:
         rate = self._rate.count(len(batch) if batch else 0)
-        if time.monotonic() < self._next_report and self.status.caught_up == self._source.caught_up:
+        caught_up = self._source.caught_up and (self._writing is None or self._writing.done())
+        if time.monotonic() < self._next_report and self.status.caught_up == caught_up:
             return
         self._next_report = time.monotonic() + REPORT_INTERVAL
-        self.status = Status(
-            self._folded, self._dead_letters, rate, self._source.caught_up, self._source.lag()
-        )
+        self.status = Status(self._folded, self._dead_letters, rate, caught_up, self._source.lag())
         if self._on_status:
             self._on_status(self.status)
 
 
-def _refused(batch: Batch, error: psycopg.Error) -> Decoded:
+def _refused(batch: Batch, error: psycopg.Error) -> list[DeadLetter]:
     (records,) = batch.records
     detail = error.diag.message_primary or str(error)
-    return Decoded(bad=[records.dead_letter(0, "refused_by_postgres", detail)])
+    return [records.dead_letter(0, "refused_by_postgres", detail)]
 
 
 def run_projector(

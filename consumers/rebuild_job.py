@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 
 from jobtrail.consumers import gate, rebuild_plan
 from jobtrail.consumers.archive import Archive
-from jobtrail.consumers.decode import Decoder
+from jobtrail.consumers.decode import CHUNK, Decoder
 from jobtrail.consumers.rebuild import Result, leading
 from jobtrail.consumers.rebuild_worker import stretches
 from jobtrail.consumers.registry_schemas import registry_of
@@ -99,7 +99,7 @@ class _RebuildJob:
         """Folds what the parts have of the job; gives them as read."""
         for part in parts:
             refused = shadow.refused(self._lead).get((part.topic_id, part.partition), set())
-            for records in stretches(part, self._archive, self._reader, self._settings.batch_size):
+            for records in stretches(part, self._archive, self._reader, CHUNK):
                 self._messages += len(records)
                 ours = [
                     row

@@ -16,7 +16,8 @@ from typing import Final, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from jobtrail.consumers.batch import Batch, Place
+from jobtrail.consumers.batch import Batch, Pending, Place
+from jobtrail.consumers.decode import CHUNK
 from jobtrail.consumers.topics import ANSWER_TIMEOUT, TopicAdmin
 from jobtrail.consumers.waiting import FIRST_PAUSE, Away, StoppedError, until_it_answers
 from jobtrail.errors import LogError, NotFoundError, ServerAwayError
@@ -85,8 +86,11 @@ class Source:
         self._admin = TopicAdmin(settings)
         self._away = Away("Kafka")
         self._ids: dict[str, str] = {}
+        self._chunk = min(CHUNK, settings.batch_size)
         #: Where the next batch begins, for each partition of ours.
         self._positions: dict[Place, int] = {}
+        #: What is in the read models, as far as we have folded it.
+        self._written: dict[Place, int] = {}
         #: Partitions whose end was seen after their last message.
         self._ended: set[Place] = set()
         self._assigned_anew = False
@@ -108,9 +112,9 @@ class Source:
         return bool(self._positions) and self._ended >= self._positions.keys()
 
     def lag(self) -> dict[Place, int]:
-        """Offsets from what was read to the end of the log, as last heard of, for each partition of ours."""
+        """Offsets from what is folded to the end of the log, as last heard of, for each partition of ours."""
         found = {}
-        for (topic, partition), position in self._positions.copy().items():
+        for (topic, partition), position in self._written.copy().items():
             with contextlib.suppress(KafkaException):
                 _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
                 found[topic, partition] = max(0, end - position)
@@ -133,11 +137,16 @@ class Source:
                 if batch is None and self._until_caught_up and self.caught_up:
                     return
 
-    def folded(self, batch: Batch) -> None:
-        """The batch is in the read models: go on behind it."""
+    @property
+    def positions(self) -> dict[Place, int]:
+        """The next offset to read, for each partition of ours."""
+        return self._positions.copy()
+
+    def folded(self, batch: Batch | Pending) -> None:
+        """The batch is in the read models: Kafka's tools may know."""
         for move in batch.moves:
             if (move.topic, move.partition) in self._positions:
-                self._positions[move.topic, move.partition] = move.next
+                self._written[move.topic, move.partition] = move.next
         if time.monotonic() > self._next_courtesy:
             self._commit()
 
@@ -158,7 +167,8 @@ class Source:
             self._look_after_the_topics()
         if message is None:
             return None
-        messages = [message, *self._consumer.consume(self._settings.batch_size - 1, 0)]
+        messages = [message, *self._consumer.consume(self._chunk - 1, 0)]
+        more = len(messages) == self._chunk
         if self._assigned_anew:
             # Some may be from before the assignment and some from behind it.
             self._seek()
@@ -173,7 +183,9 @@ class Source:
                 self.rewind()
                 return None
         self._ended -= set(zip(map(Message.topic, messages), map(Message.partition, messages), strict=True))
-        batch = Batch.of(messages, ends, self._positions, self._ids)
+        batch = Batch.of(messages, ends, self._positions, self._ids, more=more)
+        for move in batch.moves:
+            self._positions[move.topic, move.partition] = move.next
         self._ended |= {place for place, _ in ends}
         return batch if batch.moves else None
 
@@ -251,6 +263,7 @@ class Source:
     def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         self._assigned_anew = True
         self._positions.clear()
+        self._written.clear()
         self._ended.clear()
 
     def _assign(self, places: list[Place]) -> None:
@@ -259,6 +272,7 @@ class Source:
         }
         # Without a checkpoint from the very beginning; if that is no longer in the log, the fetch says so.
         self._positions = {(topic, part): found[topic].get(part, 0) for topic, part in places}
+        self._written = self._positions.copy()
         self._seek()
 
     def _seek(self) -> None:
@@ -268,7 +282,7 @@ class Source:
 
     def _commit(self) -> None:
         self._next_courtesy = time.monotonic() + COURTESY
-        offsets = [TopicPartition(*place, at) for place, at in self._positions.items()]
+        offsets = [TopicPartition(*place, at) for place, at in self._written.items()]
         if offsets:
             with contextlib.suppress(KafkaException):
                 self._consumer.commit(offsets=offsets, asynchronous=True)
