@@ -1,4 +1,4 @@
-"""One job's messages, read back from the event log: without a consumer group, and within bounds."""
+"""One job's messages, read back from the event log or its archive: without a group, within bounds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from jobtrail.consumers.archive import Archive
+from jobtrail.consumers.ends import Log
 from jobtrail.consumers.records import Records
 from jobtrail.consumers.source import CONSUMER_CONFIG, IDLE
+from jobtrail.errors import ArchiveError, ServerAwayError
 from jobtrail.kinds import micros
 from jobtrail.producers.client import client_config
 from jobtrail.running import kafka_address
@@ -43,11 +46,14 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the log has of a job."""
+    """What the log and its archive have of a job."""
 
-    records: Records
+    parts: tuple[Records, ...]
     #: Why events may be missing; none: all are here.
     gap: str | None = None
+
+    def __len__(self) -> int:
+        return sum(map(len, self.parts))
 
 
 def read_job(
@@ -72,15 +78,46 @@ def read_job(
         }
     )
     kept: list[Message] = []
+    archived: list[Records] = []
+    key = str(job_id).encode()
     try:
-        gap = _read(
-            consumer, settings.events_topic, span, kept, key=str(job_id).encode(), seconds=seconds, most=most
+        low, high = consumer.get_watermark_offsets(
+            TopicPartition(settings.events_topic, span.log_partition), BOUNDS_TIMEOUT
+        )
+        gap = _archived(settings, span, min(low, span.last_offset + 1), key, archived)
+        gap = (
+            _read(
+                consumer, settings.events_topic, span, kept, (low, high), key=key, seconds=seconds, most=most
+            )
+            or gap
         )
     except KafkaException as error:
         gap = f"Kafka at {address} did not give what the log has of the job ({error.args[0].str()})"
     finally:
         consumer.close()
-    return Reading(Records.from_messages(settings.events_topic, "", kept), gap)
+    return Reading((*archived, Records.from_messages(settings.events_topic, "", kept)), gap)
+
+
+def _archived(settings: Settings, span: Span, low: int, key: bytes, found: list[Records]) -> str | None:
+    """Adds what the topic no longer has to `found`; gives the gap where no archive has it either."""
+    if low <= span.first_offset:
+        return None
+    topic, partition = settings.events_topic, span.log_partition
+    gap = (
+        f"partition {partition} of {topic} begins at offset {low} now, and the job's first lifecycle event"
+        f" had {span.first_offset}"
+    )
+    if settings.archive is None:
+        return gap
+    try:
+        topic_id = Log(settings).topic(topic).topic_id
+        archive = Archive.open(settings.archive)
+        for records in archive.read(topic, topic_id, partition, span.first_offset, low, CHUNK):
+            rows = [row for row, other in enumerate(records.keys) if other == key]
+            found.extend([records.take(rows)] if rows else [])
+    except (ArchiveError, ServerAwayError) as error:
+        return f"{gap}; {error}"
+    return None
 
 
 def _read(
@@ -88,6 +125,7 @@ def _read(
     topic: str,
     span: Span,
     kept: list[Message],
+    bounds: tuple[int, int],
     *,
     key: bytes,
     seconds: float,
@@ -95,14 +133,9 @@ def _read(
 ) -> str | None:
     """Adds the messages with the key to `kept`; returns the gap. Raises KafkaException."""
     place = f"partition {span.log_partition} of {topic}"
-    low, high = consumer.get_watermark_offsets(TopicPartition(topic, span.log_partition), BOUNDS_TIMEOUT)
+    low, high = bounds
     if high <= span.last_offset:
         return f"{place} ends at offset {high}, and the job's last lifecycle event had {span.last_offset}"
-    gap = None
-    if low > span.first_offset:
-        gap = (
-            f"{place} begins at offset {low} now, and the job's first lifecycle event had {span.first_offset}"
-        )
     position = max(low, span.first_offset)
     last_ms = micros(span.last_received_at + CLOCKS_DIFFER) // 1000
     consumer.assign([TopicPartition(topic, span.log_partition, position)])
@@ -126,7 +159,7 @@ def _read(
         position = _offset(messages[-1]) + 1
         if position > span.last_offset and messages[-1].timestamp()[1] > last_ms:
             break
-    return gap
+    return None
 
 
 def _offset(message: Message) -> int:

@@ -166,7 +166,7 @@ def _with_the_log(settings: Settings, job_id: int, span: Row, kept: Records) -> 
         return decoded([kept]), "without a lifecycle event of the job it is not known where in the log it is"
     try:
         read = read_job(settings, job_id, Span(**span))
-        return decoded([kept, read.records], Decoder(schema_by_id=registry_of(settings))), read.gap
+        return decoded([kept, *read.parts], Decoder(schema_by_id=registry_of(settings))), read.gap
     except (ServerAwayError, EmbeddedError) as error:
         return decoded([kept]), f"stats, statuses and heartbeats could not be read: {error}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +17,7 @@ from jobtrail import events as e
 from jobtrail.api.database import reading
 from jobtrail.api.past import QUERIES
 from jobtrail.api.serve import bind, serving, url
+from jobtrail.consumers.archive_copy import copy_log
 from jobtrail.consumers.history import Span, read_job
 from jobtrail.consumers.projector import project_until_caught_up
 from jobtrail.producers.publisher import Publisher
@@ -219,11 +221,27 @@ def test_a_log_that_no_longer_has_the_events_is_said(
     assert 0 < types(found).count("StreamStats") < 30
 
 
+def test_what_the_topic_no_longer_has_comes_from_the_archive(
+    settings: Settings, kafka_admin: AdminClient, tmp_path: Path
+) -> None:
+    publish(settings, *long_job())
+    archived = settings.model_copy(update={"archive": str(tmp_path / "archive")})
+    copy_log(archived, str(archived.archive), [settings.events_topic])
+    span = span_of(settings)
+    gone = TopicPartition(settings.events_topic, span.log_partition, span.first_offset + 20)
+    for done in kafka_admin.delete_records([gone]).values():
+        done.result(30)
+    lacking, whole = read_job(settings, JOB, span), read_job(archived, JOB, span)
+    assert "begins at offset" in (lacking.gap or "")
+    assert whole.gap is None
+    assert [len(lacking), len(whole)] == [len(long_job()) - 20, len(long_job())]
+
+
 def test_a_topic_that_lost_its_end_is_said(settings: Settings) -> None:
     publish(settings, *failed_job(JOB))
     span = span_of(settings)
     found = read_job(settings, JOB, Span(span.log_partition, 0, 10**6, span.last_received_at))
-    assert (len(found.records), "ends at offset" in (found.gap or "")) == (0, True)
+    assert (len(found), "ends at offset" in (found.gap or "")) == (0, True)
 
 
 def test_reading_the_log_is_bounded_in_time_and_messages(
@@ -233,12 +251,12 @@ def test_reading_the_log_is_bounded_in_time_and_messages(
     publish(settings, *long_job())
     span = span_of(settings)
     whole = read_job(settings, JOB, span)
-    assert (len(whole.records), whole.gap) == (36, None)
+    assert (len(whole), whole.gap) == (36, None)
     late = read_job(settings, JOB, span, seconds=0)
     assert (late.gap or "").startswith("0 s were not enough")
     monkeypatch.setattr("jobtrail.consumers.history.CHUNK", 10)
     many = read_job(settings, JOB, span, most=15)
-    assert 15 < len(many.records) <= 25
+    assert 15 < len(many) <= 25
     assert "more than 15 messages" in (many.gap or "")
 
 
