@@ -22,8 +22,8 @@ class Verified:
     files: int = 0
     messages: int = 0
     bytes: int = 0
-    #: Of the data files of all manifests.
-    wanted_bytes: int = 0
+    #: Messages that the manifests promise.
+    wanted: int = 0
     #: What is missing with somebody's consent: no finding.
     accepted: list[Gap] = field(default_factory=list)
 
@@ -45,7 +45,7 @@ def verify(address: str, verified: Verified, on_progress: Callable[[Verified], N
         except ArchiveError as error:
             yield str(error)
     archive = Archive(store, manifests)
-    verified.wanted_bytes = sum(one.size for one in manifests)
+    verified.wanted = sum(one.messages for one in manifests)
     for _, chain in sorted(archive.chains.items()):
         position = 0
         for one in chain:

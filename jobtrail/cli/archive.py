@@ -5,18 +5,15 @@ from __future__ import annotations
 import sys
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, Final
 
 from jobtrail.cli.parsing import Parser
+from jobtrail.cli.progress import EVERY, Shown
 from jobtrail.cli.terminal import amount, as_json, clock, line, size, span, table
 from jobtrail.cli.up import fallback_notes
 from jobtrail.errors import UsageError
 from jobtrail.settings import Settings
 
-#: Seconds between two lines of progress where there is no terminal.
-PLAIN_INTERVAL: Final = 5.0
 TOPICS: Final = ("events", "registry", "all")
 ADDRESS: Final = "folder or fsspec address of the archive (default: JOBTRAIL_ARCHIVE)"
 
@@ -75,12 +72,12 @@ def _copy(options: Namespace) -> int:
         print(f"jobtrail: {note}", file=sys.stderr)
     topics = {"events": [settings.events_topic], "registry": [settings.registry_topic]}
     begun = time.monotonic()
-    with _progress("archiving", lambda count: f"{count:,} offsets") as show:
+    wanted = topics.get(options.topic) or topics["events"] + topics["registry"]
+    with Shown(sys.stderr, quiet=EVERY) as shown:
 
         def tell(copied: Copied) -> None:
-            show(copied.done, copied.wanted)
+            shown("archiving", copied.done, copied.wanted)
 
-        wanted = topics.get(options.topic) or topics["events"] + topics["registry"]
         copied = copy_log(settings, address, wanted, accept_gaps=options.accept_gap, on_progress=tell)
     seconds = time.monotonic() - begun
     for gap in copied.gaps:
@@ -115,8 +112,12 @@ def _verify(options: Namespace) -> int:
 
     verified = Verified()
     findings = []
-    with _progress("reading back", size) as show:
-        for finding in verify(address, verified, lambda found: show(found.bytes, found.wanted_bytes)):
+    with Shown(sys.stderr, quiet=EVERY) as shown:
+
+        def tell(verified: Verified) -> None:
+            shown("reading back", verified.messages, verified.wanted)
+
+        for finding in verify(address, verified, tell):
             findings.append(finding)
             print(f"jobtrail: {finding}", file=sys.stderr)
     for gap in verified.accepted:
@@ -210,44 +211,3 @@ def _of_id(archive: Any, topic: str, topic_id: str) -> dict[str, Any]:
                 }
             )
     return {"topicId": topic_id, "partitions": partitions}
-
-
-@contextmanager
-def _progress(what: str, shown: Callable[[int], str]) -> Iterator[Callable[[int, int], None]]:
-    """Gives what is to be called with (done, wanted): a bar on a terminal, else a line every few seconds."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    if sys.stderr.isatty():
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-            task = progress.add_task(what, total=None, rate="")
-
-            def bar(done: int, wanted: int) -> None:
-                speed = progress.tasks[0].speed or 0
-                progress.update(task, completed=done, total=wanted, rate=f"{shown(int(speed))}/s")
-
-            yield bar
-        return
-    begun = time.monotonic()
-    last = begun
-
-    def plain(done: int, wanted: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last >= PLAIN_INTERVAL and done:
-            last = now
-            left = span((wanted - done) * (now - begun) / done)
-            rate = shown(int(done / (now - begun)))
-            print(
-                f"{what}: {shown(done)} of {shown(wanted)}, {rate}/s, {left} left",
-                file=sys.stderr,
-                flush=True,
-            )
-
-    yield plain

@@ -14,10 +14,16 @@ EVERY: Final = 5.0
 
 
 class Shown:
-    """Hears how far the work is: phase, what is done, of how much; 0 of 0 where that is unknown."""
+    """Hears how far the work is: phase, what is done, of how much; 0 of 0 where that is unknown.
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream, self._clock = stream, clock
+    Without a terminal, a phase that ends within `quiet` seconds says nothing.
+    """
+
+    def __init__(
+        self, stream: TextIO, clock: Callable[[], float] = time.monotonic, *, quiet: float = 0.0
+    ) -> None:
+        self._stream, self._clock, self._quiet = stream, clock, quiet
+        self._said = False
         self._phase = ""
         self._begun = self._next = 0.0
         self._done_before = 0
@@ -51,13 +57,15 @@ class Shown:
             self._begin(phase, done, total, now)
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total or None)
-        elif now >= self._next or (total and done >= total):
+        elif now >= self._next or (self._said and total and done >= total):
             self._next = now + EVERY
+            self._said = True
             print(f"jobtrail: {self._line(done, total, now)}", file=self._stream, flush=True)
 
     def _begin(self, phase: str, done: int, total: int, now: float) -> None:
         self.close()
-        self._phase, self._begun, self._done_before, self._next = phase, now, done, now
+        self._phase, self._begun, self._done_before, self._next = phase, now, done, now + self._quiet
+        self._said = False
         if not self._stream.isatty():
             return
         try:
