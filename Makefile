@@ -8,7 +8,7 @@ TEST_ARGS ?=
 BENCH_ARGS ?=
 ROOMS := jobtrail producers consumers projections tests
 
-.PHONY: help setup demo test bench-cleanup bench-read check format schemas lock clean
+.PHONY: help setup demo test bench-cleanup bench-decode bench-read check format schemas lock clean
 
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -30,6 +30,9 @@ test: $(STAMP) ## All tests, on real servers that two workers share
 
 bench-read: $(STAMP) ## How fast the HTTP interface reads among a million jobs; BENCH_ARGS, such as --jobs 10000
 	$(BIN)/python benchmarks/read.py --check $(BENCH_ARGS)
+
+bench-decode: $(STAMP) ## How fast messages become folded rows on one thread; BENCH_ARGS, such as --events 100000
+	$(BIN)/python benchmarks/decode.py $(BENCH_ARGS)
 
 bench-cleanup: $(STAMP) ## How long writers wait while a million heartbeats are deleted
 	$(BIN)/python benchmarks/cleanup.py

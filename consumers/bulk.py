@@ -1,42 +1,38 @@
-"""Many bodies of one schema at once, into columns.
+"""Many messages of one schema at once, into columns.
 
-Bodies end to end are the block of an Avro container file, and polars reads that without a Python object for
-any value. Three things make it safe, each for the whole chunk at once:
+pyruhvro reads each message by itself, without a Python object for any value, so a malformed one cannot shift
+its neighbours. It refuses a message that ends too early, a length below zero, and an index of a union or a
+boolean that is neither 0 nor 1. What it lets pass is looked for here, in the whole chunk at once:
 
-- Boundaries. A malformed body would shift its neighbours unseen, so a seam follows each one: 16 random bytes,
-  drawn for this chunk alone, and the header of the next message. It is read as a column and must be the same
-  in every row.
-- Spelling. polars is lenient: it takes long spellings of numbers, any byte for a boolean, and any index but 0
-  of a union as the value. The sizes that a message's values have in their shortest spelling are added up;
-  nothing can be shorter, so where the sum is the size of the message, every value is spelled so.
-- Tags. With all sizes known, so is the place of every union's index and every boolean, and those bytes are
-  looked at.
+- Texts. Bytes that are no UTF-8: Arrow's full validation finds them, before anything reads a text.
+- Spelling. Long spellings of numbers and lists, bits of a number beyond the 64th, bytes after the last field.
+  The sizes that the values have in their shortest spelling are added up. No message can be shorter, so where
+  the sum is the size of all messages, each is spelled so, to its last byte.
+
+Two things must hold for that. Nothing else is as short: a list is shortest as one block and its end; several
+blocks of positive counts may be as short, and are legal; a block that says its size in bytes makes it longer.
+And no value was read as another of the same size: only the tenth byte of a number has bits to lose, so those
+that need it, from 2^62 on and below -2^62, prove nothing, nor does any other number below zero.
 
 What does not pass is not wrong yet, only not proven: `jobtrail.strict` judges it.
 """
 
 from __future__ import annotations
 
-import io
+import itertools
 import json
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import polars as pl
-from polars.exceptions import PanicException, PolarsError
+from pyruhvro import deserialize_array
 
 from jobtrail.wire import WireSchema
 
-TAIL_SIZE: Final = 16
-SEAM: Final = "_seam"
-_VALUE: Final = "_value"
-_INDEX: Final = "_index_"
-_FLAG: Final = "_flag_"
+#: The header as two more fields: the marker is spelled like a number, the fingerprint fills a double.
+HEADER: Final = ({"name": "_marker", "type": "long"}, {"name": "_fingerprint", "type": "double"})
 #: Numbers from here on take ten bytes, the last of which has bits to spare.
 DOUBTFUL_NUMBER: Final = 1 << 62
-_SYNC: Final = b"jobtrail.consume"
 
 
 class DoubtError(Exception):
@@ -44,118 +40,112 @@ class DoubtError(Exception):
 
 
 class BulkReader:
-    """Reads chunks of messages of one schema; only schemas without lists."""
+    """Reads chunks of messages of one schema."""
 
     def __init__(self, wire: WireSchema) -> None:
-        self._header = wire.header
-        self._columns = [_Column(part["name"], part["type"]) for part in wire.plain["fields"]]
-        self._sizes = [column.size for column in self._columns]
-        seam = {"type": "fixed", "name": "Seam", "size": TAIL_SIZE + len(wire.header)}
-        self._file_head = _file_head(
-            {**wire.plain, "fields": [*wire.plain["fields"], {"name": SEAM, "type": seam}]}
-        )
+        # A record that is named a second time is outside of pyruhvro's fast path.
+        self._fields = _spelled_out(wire.plain)["fields"]
+        self._schema = json.dumps({**wire.plain, "fields": [*HEADER, *self._fields]})
+        self._names = [field["name"] for field in self._fields]
+        self._header_size = len(wire.header)
 
-    def read(self, values: Sequence[bytes]) -> pl.DataFrame:
+    def read(self, values: list[bytes], size: int) -> pl.DataFrame:
         """One row for each message (with its header), one column for each field of the schema.
 
-        Raises DoubtError where it cannot prove that the messages are well-formed.
+        `size` is that of all messages together, in bytes. Raises DoubtError where it cannot prove that they
+        are well-formed.
         """
-        tail = os.urandom(TAIL_SIZE)
-        seam = tail + self._header
-        # The first header goes and the one that the last seam promises comes: that saves a column.
-        bodies = memoryview(tail.join(values))[len(self._header) :]
-        size = _number(len(bodies) + len(seam))
-        file = (self._file_head, _number(len(values)), size, bodies, seam, _SYNC)
         try:
-            frame = pl.read_avro(io.BytesIO(b"".join(file)))
-        except (PolarsError, PanicException, ValueError, OverflowError, MemoryError) as error:
+            batch = deserialize_array(values, self._schema)
+            batch.validate(full=True)
+        except (ValueError, OverflowError, MemoryError) as error:
             raise DoubtError(str(error)) from None
-        if frame.height != len(values) or not frame.select((pl.col(SEAM) == pl.lit(seam)).all()).item():
-            raise DoubtError("the seams are not where they belong")
-        frame = frame.drop(SEAM)
-        self._check_spelling(frame, pl.Series(_VALUE, values, dtype=pl.Binary))
+        except BaseException as error:
+            # Each Rust extension has a class of its own for its panics, and that cannot be imported.
+            if type(error).__name__ != "PanicException":
+                raise
+            raise DoubtError(str(error)) from None
+        frame = pl.DataFrame(batch)[self._names]
+        if _Shortest(self._fields, frame).size + self._header_size * len(values) != size:
+            raise DoubtError("a value is not in its shortest spelling, or something follows the last one")
         return frame
 
-    def _check_spelling(self, frame: pl.DataFrame, values: pl.Series) -> None:
-        for numbers in frame.select(pl.col(pl.Int64)).get_columns():
-            low, high = numbers.min(), numbers.max()
-            if low is not None and not 0 <= low <= high < DOUBTFUL_NUMBER:  # type: ignore[operator]
-                raise DoubtError(f"a number in {numbers.name}")
-        sizes = frame.select(self._sizes)
-        place = pl.repeat(len(self._header), frame.height, dtype=pl.UInt32, eager=True)
-        tags = [values]
-        checks: list[pl.Expr] = []
-        for column in self._columns:
-            present = frame.height - frame[column.name].null_count()
-            if column.nullable:
-                if present:
-                    # A null was read from a 0; all others must be 1, which the zigzag doubles.
-                    tags.append(place.alias(_INDEX + column.name))
-                    checks.append((_byte_at(_INDEX + column.name) == 2).sum() == present)
-                place = place + 1
-            if column.kind == "boolean" and present:
-                tags += [place.alias(_FLAG + column.name), frame[column.name].cast(pl.UInt8)]
-                # A null is equal to nothing and does not count.
-                checks.append((_byte_at(_FLAG + column.name) == pl.col(column.name)).sum() == present)
-            place = place + sizes[column.name]
-        if not (place == values.bin.size()).all():
-            raise DoubtError("a value is not in its shortest spelling")
-        if checks and not pl.DataFrame(tags).select(pl.all_horizontal(checks)).item():
-            raise DoubtError("a union's index or a boolean is neither 0 nor 1")
 
+class _Shortest:
+    """The bytes that a frame takes in the shortest spelling of each value; nulls have no value.
 
-@dataclass(frozen=True, slots=True)
-class _Column:
-    """A field that is no list."""
+    The numbers of all columns are looked at together: a call costs as much as some thousand numbers.
+    """
 
-    name: str
-    type: Any
+    def __init__(self, fields: Sequence[dict[str, Any]], frame: pl.DataFrame) -> None:
+        self.size = 0
+        self._numbers: list[pl.Series] = []
+        self._texts: list[pl.Series] = []
+        for field in fields:
+            self._add(field["type"], frame[field["name"]], frame.height)
+        if self._texts:
+            lengths = pl.concat(self._texts, rechunk=False).str.len_bytes().cast(pl.Int64)
+            self.size += int(lengths.sum()) + _shortest(lengths)
+        if self._numbers:
+            self.size += _shortest(pl.concat(self._numbers, rechunk=False))
 
-    @property
-    def nullable(self) -> bool:
-        return isinstance(self.type, list)
-
-    @property
-    def kind(self) -> str:
-        return str(self.type[1] if self.nullable else self.type)
-
-    @property
-    def size(self) -> pl.Expr:
-        """Bytes of the value in its shortest spelling, without the index of a union; 0 for a null."""
-        column = pl.col(self.name)
-        match self.kind:
-            case "string":
-                size = column.str.len_bytes()
-                # Doubled by the zigzag, so one bit more than the number has; seven bits fit in a byte.
-                bytes_ = size + (39 - size.bitwise_leading_zeros()) // 7
+    def _add(self, schema: Any, column: pl.Series, rows: int) -> None:
+        """Adds a column of so many rows, those that are null because what holds them is left out."""
+        match schema:
+            case ["null", inner]:
+                self.size += rows  # the index of the union
+                self._add(inner, column, rows - column.null_count())
+            case {"type": "array", "items": items}:
+                self.size += rows  # the end of each list
+                counts = column.list.len().cast(pl.Int64)
+                if held := int(counts.sum()):
+                    filled = counts > 0
+                    self._numbers.append(counts.filter(filled))
+                    self._add(items, column.filter(filled).explode(), held)
+            case {"type": "record", "fields": fields}:
+                parts = column.struct.unnest()
+                for field in fields:
+                    self._add(field["type"], parts[field["name"]], rows)
             case "long":
-                bytes_ = (71 - column.bitwise_leading_zeros()) // 7
-            case "boolean":
-                bytes_ = column.is_not_null().cast(pl.UInt32)
+                self._numbers.append(column)
+            case "string":
+                self._texts.append(column)
             case _:
-                bytes_ = column.is_not_null().cast(pl.UInt32) * 8
-        return bytes_.fill_null(0).alias(self.name)
+                self.size += rows * _FIXED[schema]
 
 
-def _byte_at(place: str) -> pl.Expr:
-    # A place beyond the end is null and equal to nothing.
-    return pl.col(_VALUE).bin.get(pl.col(place), null_on_oob=True)
+_FIXED: Final = {"boolean": 1, "double": 8}
 
 
-def _file_head(schema: dict[str, Any]) -> bytes:
-    entries = {b"avro.schema": json.dumps(schema).encode(), b"avro.codec": b"null"}
-    written = b"".join(
-        _number(len(key)) + key + _number(len(value)) + value for key, value in entries.items()
-    )
-    return b"Obj\x01" + _number(len(entries)) + written + b"\0" + _SYNC
+def _shortest(numbers: pl.Series) -> int:
+    """Bytes of numbers in their shortest spelling. Raises DoubtError for those that prove nothing."""
+    least, most = numbers.min(), numbers.max()
+    if least is None:
+        return 0
+    count = len(numbers) - numbers.null_count()
+    if not 0 <= least <= most < DOUBTFUL_NUMBER:  # type: ignore[operator]
+        raise DoubtError("a number is below zero, or may have lost bits")
+    # Doubled by the zigzag, so one bit more than the number has; seven bits fit in a byte.
+    return count if most < 64 else int(((71 - numbers.bitwise_leading_zeros()) // 7).sum())  # type: ignore[operator]
 
 
-def _number(value: int) -> bytes:
-    """A non-negative number as Avro spells it."""
-    value <<= 1
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+def _spelled_out(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema with each record in full, under a name of its own, wherever it is named."""
+    records: dict[str, Any] = {}
+    numbers = itertools.count()
+
+    def walk(part: Any) -> Any:
+        match part:
+            case {"type": "record"}:
+                records[part["name"]] = part
+                fields = [{**field, "type": walk(field["type"])} for field in part["fields"]]
+                return {**part, "name": f"{part['name']}_{next(numbers)}", "fields": fields}
+            case {"type": "array"}:
+                return {**part, "items": walk(part["items"])}
+            case list():
+                return [walk(branch) for branch in part]
+            case _:
+                return walk(records[part]) if part in records else part
+
+    found: dict[str, Any] = walk(schema)
+    return found

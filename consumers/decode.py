@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, Final, cast
 
@@ -39,7 +40,6 @@ KEY: Final = "_key"
 ROW: Final = "_row"
 
 Frames = dict[type[Event], pl.DataFrame]
-_Rows = Sequence[int]
 
 
 @dataclass(slots=True)
@@ -87,39 +87,33 @@ class Decoder:
         out = Decoded()
         meta = _meta(records)
         parts: dict[type[Event], list[pl.DataFrame]] = {}
-        for shape, rows, values in self._groups(records, out.bad):
-            for start in range(0, len(values), CHUNK):
-                chunk = slice(start, start + CHUNK)
-                for read_rows, frame in shape.read(
-                    rows[chunk], values[chunk], partial(_put_aside, records, out.bad)
-                ):
-                    own = meta if len(read_rows) == len(meta) else meta[list(read_rows)]
-                    parts.setdefault(shape.wire.event_type, []).append(frame.hstack(own))
+        for group in self._groups(records, out.bad):
+            for rows, frame in group.shape.read(group, partial(_put_aside, records, out.bad)):
+                own = meta if len(rows) == len(meta) else meta[rows]
+                parts.setdefault(group.shape.wire.event_type, []).append(
+                    frame.hstack([*own.get_columns(), rows.alias(ROW)])
+                )
         out.frames = {event_type: pl.concat(frames) for event_type, frames in parts.items()}
         return out
 
-    def _groups(
-        self, records: Records, bad: list[DeadLetter]
-    ) -> Iterator[tuple[_Shape, _Rows, Sequence[bytes]]]:
-        """The messages by schema: their rows and, with the header of a single-object encoding, values."""
-        heads = pl.Series("head", records.values, dtype=pl.Binary).bin.head(HEADER_SIZE)
-        groups = heads.to_frame().with_row_index("row").group_by("head").agg("row")
-        # Where a header is known, no value of its group is null.
-        values = cast("Sequence[bytes]", records.values)
+    def _groups(self, records: Records, bad: list[DeadLetter]) -> Iterator[_Group]:
+        """The messages by schema; what has none that we know is bad."""
+        values = pl.Series(records.values, dtype=pl.Binary)
+        heads = pl.DataFrame(
+            {"head": values.bin.head(HEADER_SIZE), "size": values.bin.size().cast(pl.Int64)}
+        ).with_row_index("row")
+        groups = heads.group_by("head").agg("row", "size")
         others: list[int] = []
-        for head, series in groups.iter_rows():
+        for head, rows, sizes in zip(*groups.get_columns(), strict=True):
             shape = self._shapes.get(head)
             if shape is None:
-                others += series
-            elif len(series) == len(records):
-                yield shape, range(len(records)), values
+                others.extend(rows)
             else:
-                yield shape, series, [values[row] for row in series]
+                # Where a header is known, no value of its group is null.
+                yield _Group(shape, rows, cast("list[bytes]", _at(records.values, rows)), sizes)
         yield from self._reframed(others, records, bad)
 
-    def _reframed(
-        self, others: _Rows, records: Records, bad: list[DeadLetter]
-    ) -> Iterator[tuple[_Shape, _Rows, Sequence[bytes]]]:
+    def _reframed(self, others: Sequence[int], records: Records, bad: list[DeadLetter]) -> Iterator[_Group]:
         """Messages in the Confluent framing, by schema; what is in neither framing is bad."""
         groups: dict[bytes, tuple[list[int], list[bytes]]] = {}
         refused: dict[bytes | None, BadMessageError] = {}
@@ -141,7 +135,17 @@ class Decoder:
                 group[0].append(row)
                 group[1].append(header + value[CONFLUENT_HEADER_SIZE:])
         for header, (rows, values) in groups.items():
-            yield self._shapes[header], rows, values
+            sizes = pl.Series([*map(len, values)], dtype=pl.Int64)
+            yield _Group(self._shapes[header], pl.Series(rows, dtype=pl.UInt32), values, sizes)
+
+
+def _at(values: Sequence[bytes | None], rows: pl.Series) -> list[bytes | None]:
+    """Those in these rows."""
+    if len(rows) == len(values):
+        return list(values)
+    if len(rows) == 1:
+        return [values[rows[0]]]
+    return list(itemgetter(*rows.to_list())(values))
 
 
 def _start(value: bytes | None) -> bytes | None:
@@ -159,7 +163,6 @@ def _meta(records: Records) -> pl.DataFrame:
             OFFSET: pl.Series(records.offsets, dtype=pl.Int64),
             BROKER_AT: pl.Series(records.broker_ms, dtype=pl.Int64) * 1000,
             KEY: pl.Series(records.keys, dtype=pl.Binary),
-            ROW: pl.int_range(len(records), dtype=pl.UInt32, eager=True),
         }
     )
 
@@ -196,31 +199,61 @@ class _Shape:
         return {f["name"]: f["default"] for f in self.newest.plain["fields"] if "default" in f}
 
     def read(
-        self, rows: _Rows, values: Sequence[bytes], put_aside: Callable[[int, BadMessageError], None]
-    ) -> Iterator[tuple[_Rows, pl.DataFrame]]:
-        """Frames in the newest shape, each with the rows that it has of `rows`."""
-        if self.wire.nested or len(values) <= FEW:
-            yield from self._read_singly(rows, values, put_aside)
-            return
+        self, group: _Group, put_aside: Callable[[int, BadMessageError], None]
+    ) -> Iterator[tuple[pl.Series, pl.DataFrame]]:
+        """Frames in the newest shape, each with the rows that it has of the group's."""
+        if len(group) > CHUNK:
+            for start in range(0, len(group), CHUNK):
+                yield from self.read(group[start : start + CHUNK], put_aside)
+        elif len(group) <= FEW:
+            yield from self._read_singly(group, put_aside)
+        elif (frame := self._read_in_bulk(group)) is not None:
+            yield group.rows, frame
+        else:
+            middle = len(group) // 2
+            yield from self.read(group[:middle], put_aside)
+            yield from self.read(group[middle:], put_aside)
+
+    def _read_in_bulk(self, group: _Group) -> pl.DataFrame | None:
+        """None where it cannot be proven that all are good."""
         try:
-            yield rows, self.bulk.read(values).select(self.newest_columns)
+            frame = self.bulk.read(group.values, int(group.sizes.sum()))
         except DoubtError:
-            middle = len(values) // 2
-            yield from self.read(rows[:middle], values[:middle], put_aside)
-            yield from self.read(rows[middle:], values[middle:], put_aside)
+            return None
+        return frame if self.wire is self.newest else frame.select(self.newest_columns)
 
     def _read_singly(
-        self, rows: _Rows, values: Sequence[bytes], put_aside: Callable[[int, BadMessageError], None]
-    ) -> Iterator[tuple[_Rows, pl.DataFrame]]:
+        self, group: _Group, put_aside: Callable[[int, BadMessageError], None]
+    ) -> Iterator[tuple[pl.Series, pl.DataFrame]]:
         read, good = [], []
-        for row, value in zip(rows, values, strict=True):
+        for row, value in zip(group.rows, group.values, strict=True):
             try:
                 read.append(read_strictly(self.wire, value))
                 good.append(row)
             except BadMessageError as error:
                 put_aside(row, error)
         if read:
-            yield good, pl.DataFrame(read, schema=self.dtypes).select(self.newest_columns)
+            frame = pl.DataFrame(read, schema=self.dtypes).select(self.newest_columns)
+            yield pl.Series(good, dtype=pl.UInt32), frame
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Messages of one schema."""
+
+    shape: _Shape
+    #: In the Records.
+    rows: pl.Series
+    #: With the header of a single-object encoding.
+    values: list[bytes]
+    #: Bytes of each.
+    sizes: pl.Series
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, part: slice) -> _Group:
+        return _Group(self.shape, self.rows[part], self.values[part], self.sizes[part])
 
 
 def column_types(schema: dict[str, Any]) -> dict[str, pl.DataType]:

@@ -1,12 +1,16 @@
 """What Avro allows and the read models cannot hold is found here, before the merge.
 
-Whole columns are compared with the same `Kind` definitions that the event classes are checked by. That only
-finds suspects: whether a message is bad, and why, is said by its event class, so the two cannot disagree.
+Columns are compared with the same `Kind` definitions that the event classes are checked by. That only finds
+suspects: whether a message is bad, and why, is said by its event class, so the two cannot disagree. First the
+extremes of whole columns are looked at; only where they leave a doubt is each row.
 """
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache, reduce
+from typing import cast
 
 import polars as pl
 from pydantic.fields import FieldInfo
@@ -30,30 +34,98 @@ def check(decoded: Decoded, records: Records) -> Decoded:
         if bad:
             frame = frame.filter(~pl.col(ROW).is_in(list(bad)))  # noqa: PLW2901  # the good rest of it
         if frame.height:
-            good.frames[event_type] = frame.drop(KEY, ROW)
+            good.frames[event_type] = frame[[name for name in frame.columns if name not in (KEY, ROW)]]
     return good
 
 
 def _refused(event_type: type[Event], frame: pl.DataFrame, records: Records) -> dict[int, DeadLetter]:
     """The bad ones, by their row in `records`."""
     bad: dict[int, DeadLetter] = {}
-    suspects = frame.filter(_suspicious(event_type))
+    suspects = frame.clear() if _is_clean(event_type, frame) else frame.filter(_suspicious(event_type))
     for event in suspects.iter_rows(named=True):
         try:
             codec.build(event_type, event)
         except BadMessageError as error:
             bad[event[ROW]] = records.dead_letter(event[ROW], error.reason, error.detail)
-    for expected, row in frame.filter(_wrong_key(event_type)).select(event_type.key_field, ROW).iter_rows():
-        if row not in bad:
-            found = f"the key is {records.keys[row]!r}, not {str(expected).encode()!r}"
-            detail = f"{event_type.__name__}.{event_type.key_field}: {found}"
-            bad[row] = records.dead_letter(row, "wrong_key", detail)
+    expected = frame[event_type.key_field].cast(pl.String).cast(pl.Binary)
+    wrong = frame[KEY].ne_missing(expected)
+    if wrong.any():
+        for own, row in frame.filter(wrong).select(event_type.key_field, ROW).iter_rows():
+            if row not in bad:
+                found = f"the key is {records.keys[row]!r}, not {str(own).encode()!r}"
+                detail = f"{event_type.__name__}.{event_type.key_field}: {found}"
+                bad[row] = records.dead_letter(row, "wrong_key", detail)
     return bad
 
 
+def _is_clean(event_type: type[Event], frame: pl.DataFrame) -> bool:
+    """Whether no row can be suspicious: whole columns tell, at a third of the cost of looking at each row."""
+    whole = _whole(event_type)
+    shortest, longest, ids, longest_text, texts = frame.select(whole.looks).row(0)
+    return (
+        shortest == longest == kinds.EVENT_ID_SIZE
+        and kinds.are_event_ids(ids)
+        and (longest_text or 0) <= whole.most_bytes
+        and kinds.NUL not in (texts or "")
+        and all(frame[name].null_count() == frame.height for name in whole.json)
+        and all(_within(kind, frame[name]) for name, kind in whole.numbers)
+    )
+
+
+def _within(kind: Kind, column: pl.Series) -> bool:
+    least, most = cast("tuple[int | None, int | None]", (column.min(), column.max()))
+    if least is None or most is None:
+        return True
+    return (kind.minimum is None or kind.minimum <= least) and (kind.maximum is None or most <= kind.maximum)
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """What there is to see in an event type's whole columns."""
+
+    #: Size of the shortest and of the longest event id, all ids end to end; size of the longest text that
+    #: has a limit, all texts end to end.
+    looks: list[pl.Expr]
+    #: The least of the limits.
+    most_bytes: int
+    numbers: list[tuple[str, Kind]]
+    json: list[str]
+
+
 @cache
-def _wrong_key(event_type: type[Event]) -> pl.Expr:
-    return pl.col(KEY).ne_missing(pl.col(event_type.key_field).cast(pl.String).cast(pl.Binary))
+def _whole(event_type: type[Event]) -> _Whole:
+    fields = event_type.model_fields.items()
+    own = [(name, kind) for name, field in fields if (kind := field_kind(field))]
+    texts = [text for name, field in fields for text in _texts(pl.col(name), field)]
+    limited = [(text, kind.max_bytes) for text, kind in texts if kind.max_bytes is not None]
+    ids = pl.col("event_id")
+    size = ids.str.len_bytes()
+    looks = [
+        size.min().alias("shortest"),
+        size.max().alias("longest"),
+        ids.str.join("").alias("ids"),
+        _one_below_the_other([text for text, _ in limited]).str.len_bytes().max().alias("longest_text"),
+        _one_below_the_other([text for text, _ in texts]).str.join("").alias("texts"),
+    ]
+    return _Whole(
+        looks,
+        min((limit for _, limit in limited), default=0),
+        [(name, kind) for name, kind in own if kind.avro == "long"],
+        [name for name, kind in own if kind.json_object],
+    )
+
+
+def _texts(value: pl.Expr, field: FieldInfo) -> Iterator[tuple[pl.Expr, Kind]]:
+    """The columns of text in a field, but for event ids and JSON."""
+    if record := record_type(field):
+        for name, part in record.model_fields.items():
+            yield from _texts(value.explode().struct.field(name), part)
+    elif (kind := field_kind(field)) and kind.avro == "string" and not (kind.pattern or kind.json_object):
+        yield value, kind
+
+
+def _one_below_the_other(columns: list[pl.Expr]) -> pl.Expr:
+    return reduce(pl.Expr.append, columns) if columns else pl.lit(None, dtype=pl.String)
 
 
 @cache

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
 
 import polars as pl
 
-from jobtrail.projections.rules import EventType, Extreme, Facts, Rule, Table, columns_of, expression, rank_of
+from jobtrail.projections.rules import EventType, Facts, Table, columns_of, expression
 from jobtrail.projections.tables import TABLES
 
 #: Event type → its events as columns, as `jobtrail.consumers.decode` gives them.
 Frames = Mapping[EventType, pl.DataFrame]
 #: Table name → its merged columns, one row for each key; instants in microseconds, ids as text.
 Rows = dict[str, pl.DataFrame]
+
+#: Of as few rows it is asked first whether a key is there twice: mostly none is, and nothing is left to do.
+FEW: Final = 2_000
 
 
 def fold(frames: Frames) -> Rows:
@@ -27,56 +31,88 @@ def fold_table(table: Table, frames: Frames) -> pl.DataFrame | None:
     ours = {event: frame for event, frame in frames.items() if event in events and frame.height}
     if table.prepare is not None:
         ours = {event: table.prepare(event, frame) for event, frame in ours.items()}
-    key = list(table.key)
-    parts = []
-    for rule in table.rules:
-        selected = [_select(table, rule, ours[event]) for event in rule.events if event in ours]
-        if selected:
-            parts.append(_reduce(rule, pl.concat(selected), key))
-    return _joined(parts, key) if parts else None
+    extremes = [*_extremes(table, ours)]
+    facts = [(rule, part) for rule in table.facts if (part := _facts(table, rule, ours)) is not None]
+    return _reduced(table, pl.concat(extremes, how="diagonal") if extremes else None, facts)
 
 
 def fold_again(table: Table, runs: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """One fold of what several have given for the same table: the rules are associative."""
     rows = pl.concat(runs, how="diagonal")
-    key = list(table.key)
-    parts = []
-    for rule in table.rules:
-        columns = [name for name in columns_of(rule) if name in rows.columns]
-        if columns:
-            # Facts that are unknown have no rank, and no extreme is a null.
-            known = rows.select(*key, *columns).drop_nulls(rank_of(rule))
-            parts.append(_reduce(rule, known, key))
-    return _joined(parts, key)
+    columns = [rule.column for rule in table.extremes if rule.column in rows.columns]
+    # Facts that are unknown have no rank.
+    facts = [
+        (rule, rows.select(*table.key, *columns_of(rule)).drop_nulls(rule.rank))
+        for rule in table.facts
+        if rule.rank[0] in rows.columns
+    ]
+    found = _reduced(table, rows.select(*table.key, *columns) if columns else None, facts)
+    return rows.clear() if found is None else found
 
 
-def _joined(parts: list[pl.DataFrame], key: list[str]) -> pl.DataFrame:
-    """The columns of all rules beside each other."""
-    if len(parts) == 1:
-        return parts[0]
+def _extremes(table: Table, frames: Frames) -> Iterator[pl.DataFrame]:
+    """Of each frame, the values of which an extreme is wanted."""
+    for event, frame in frames.items():
+        values = {rule.column: rule.value for rule in table.extremes if event in rule.events}
+        if values:
+            yield _selected({**table.key, **values}, frame, [*table.key])
+
+
+def _facts(table: Table, rule: Facts, frames: Frames) -> pl.DataFrame | None:
+    parts = [
+        _selected(
+            {**table.key, **rule.columns},
+            frame if rule.where is None else frame.filter(rule.where),
+            [*table.key],
+        )
+        for event, frame in frames.items()
+        if event in rule.events
+    ]
+    return pl.concat(parts) if parts else None
+
+
+def _selected(values: Mapping[str, pl.Expr | str], frame: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    selected = frame.select(expression(value).alias(name) for name, value in values.items())
+    # A null in its key says that the event is about something else.
+    return selected.drop_nulls(key) if any(selected[name].null_count() for name in key) else selected
+
+
+def _reduced(
+    table: Table, extremes: pl.DataFrame | None, facts: Sequence[tuple[Facts, pl.DataFrame]]
+) -> pl.DataFrame | None:
+    """One row for each key, with the columns of all rules beside each other."""
+    key = [*table.key]
+    parts = [_winners(rule, frame, key) for rule, frame in facts]
     # Each column belongs to one rule, and that has one row for a key: the maximum is the value.
-    return pl.concat(parts, how="diagonal").group_by(key).agg(pl.all().max())
-
-
-def _select(table: Table, rule: Rule, frame: pl.DataFrame) -> pl.DataFrame:
-    columns = {rule.column: rule.value} if isinstance(rule, Extreme) else rule.columns
-    if rule.where is not None:
-        frame = frame.filter(rule.where)
-    return frame.select(
-        expression(value).alias(name) for name, value in {**table.key, **columns}.items()
-    ).drop_nulls(list(table.key))
-
-
-def _reduce(rule: Rule, frame: pl.DataFrame, key: list[str]) -> pl.DataFrame:
-    if isinstance(rule, Extreme):
-        column = pl.col(rule.column)
-        return frame.group_by(key).agg(column.min() if rule.keep == "min" else column.max())
-    return _winners(rule, frame, key).group_by(key).agg(pl.col(columns_of(rule)).max())
+    whole = _one_row(pl.concat(parts, how="diagonal"), key) if len(parts) > 1 else next(iter(parts), None)
+    if extremes is None:
+        return whole
+    found = extremes.group_by(key).agg(
+        pl.col(rule.column).min() if rule.keep == "min" else pl.col(rule.column).max()
+        for rule in table.extremes
+        if rule.column in extremes.columns
+    )
+    if whole is None or not whole.height:
+        return found
+    return found.join(whole, on=key, how="full", coalesce=True)
 
 
 def _winners(facts: Facts, frame: pl.DataFrame, key: list[str]) -> pl.DataFrame:
-    """The rows whose rank is best for their key: one each, or several that are equal in rank."""
+    """For each key the row whose rank is best; of several that are equal in rank, the greater values."""
+    if frame.height <= FEW and _is_unique(frame, key):
+        return frame
     for name in facts.rank:
         best = pl.col(name).min() if facts.wins == "first" else pl.col(name).max()
         frame = frame.filter(pl.col(name) == best.over(key))
-    return frame
+        if _is_unique(frame, key):
+            return frame
+    return _one_row(frame, key)
+
+
+def _is_unique(frame: pl.DataFrame, key: list[str]) -> bool:
+    return frame.height < 2 or frame.select(pl.struct(key).n_unique()).item() == frame.height
+
+
+def _one_row(frame: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    """The greatest value of each column."""
+    return frame if _is_unique(frame, key) else frame.group_by(key).agg(pl.all().max())

@@ -1,4 +1,4 @@
-"""Folding without end: rows of any number of batches, kept in memory."""
+"""Folding without end: the rows of any number of batches, kept in memory."""
 
 from __future__ import annotations
 
@@ -7,45 +7,65 @@ from typing import Final
 import polars as pl
 
 from jobtrail.projections.fold import Frames, Rows, fold, fold_again
+from jobtrail.projections.rules import EventType
 from jobtrail.projections.tables import TABLES
 
-#: A run is merged into the one before it as soon as that is less than so many times as large.
-GROWTH: Final = 2
+#: Events that are folded at once: with fewer, what each call costs weighs, and more rows are folded again.
+AT_ONCE: Final = 200_000
 
 
 class Folding:
-    """Folds batch after batch; what it holds equals one fold of all their events at once.
+    """Folds batch after batch; what it holds equals one fold of all their events.
 
-    Each batch is folded by itself and makes a run; runs of similar size are folded together, so that a row is
-    folded again about as often as the whole doubles (the log-structured merge of O'Neil et al., 1996).
+    Events wait until there are `at_once` of them, and are folded; their rows are put beside those there are,
+    and folded together with them once they are more than half as many. So a row is folded again a few times
+    in all, however long the log is, and memory holds at most half as many rows again as there are keys (or
+    `at_once`), and the events that wait.
     """
 
-    def __init__(self) -> None:
-        #: Table name → runs of rows, each much larger than the next, each with one row for a key.
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self._at_once = at_once
+        self._waiting: dict[EventType, list[pl.DataFrame]] = {}
+        #: Table name → runs of rows, each with one row for a key: the whole, and what came since.
         self._runs: dict[str, list[pl.DataFrame]] = {}
 
     @property
     def height(self) -> int:
-        """Rows kept, of all tables; a key that was met lately may count more than once."""
-        return sum(run.height for runs in self._runs.values() for run in runs)
+        """Rows and events in memory; a key that was met lately counts more than once."""
+        rows = sum(run.height for runs in self._runs.values() for run in runs)
+        return rows + self._events_waiting
+
+    @property
+    def _events_waiting(self) -> int:
+        return sum(frame.height for frames in self._waiting.values() for frame in frames)
 
     def add(self, frames: Frames) -> None:
         """Folds in the events of a batch."""
-        for name, rows in fold(frames).items():
-            runs = self._runs.setdefault(name, [])
-            runs.append(rows)
-            while len(runs) > 1 and runs[-2].height < GROWTH * runs[-1].height:
-                runs[-2:] = [_together(name, runs[-2:])]
+        for event_type, frame in frames.items():
+            self._waiting.setdefault(event_type, []).append(frame)
+        if self._events_waiting >= self._at_once:
+            self._fold_waiting()
 
     def rows(self) -> Rows:
         """One row for each key, of all events so far; more may be added afterwards."""
+        self._fold_waiting()
         for name, runs in self._runs.items():
-            runs[:] = [_together(name, runs)]
+            _fold_together(name, runs)
         return {name: rows for name, (rows,) in self._runs.items()}
+
+    def _fold_waiting(self) -> None:
+        frames = {event_type: pl.concat(found) for event_type, found in self._waiting.items()}
+        self._waiting.clear()
+        for name, rows in fold(frames).items():
+            runs = self._runs.setdefault(name, [])
+            runs.append(rows)
+            if 2 * sum(run.height for run in runs[1:]) > max(runs[0].height, 2 * self._at_once):
+                _fold_together(name, runs)
 
 
 _TABLES: Final = {table.name: table for table in TABLES}
 
 
-def _together(name: str, runs: list[pl.DataFrame]) -> pl.DataFrame:
-    return runs[0] if len(runs) == 1 else fold_again(_TABLES[name], runs)
+def _fold_together(name: str, runs: list[pl.DataFrame]) -> None:
+    if len(runs) > 1:
+        runs[:] = [fold_again(_TABLES[name], runs)]

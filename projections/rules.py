@@ -54,7 +54,6 @@ class Extreme:
     keep: Literal["min", "max"]
     #: Whether it is a function of the events alone, or of where and when they reached the log.
     bookkeeping: bool = False
-    where: Expression | None = None
 
 
 Rule = Facts | Extreme
@@ -82,17 +81,22 @@ class Table:
     @property
     def bookkeeping(self) -> frozenset[str]:
         """Columns that depend on the log's positions and times, and so are outside the laws."""
-        return frozenset(r.column for r in self.rules if isinstance(r, Extreme) and r.bookkeeping)
+        return frozenset(rule.column for rule in self.extremes if rule.bookkeeping)
+
+    @property
+    def extremes(self) -> tuple[Extreme, ...]:
+        """The rules of one column."""
+        return tuple(rule for rule in self.rules if isinstance(rule, Extreme))
+
+    @property
+    def facts(self) -> tuple[Facts, ...]:
+        """The rules of columns that move together."""
+        return tuple(rule for rule in self.rules if isinstance(rule, Facts))
 
 
 def columns_of(rule: Rule) -> tuple[str, ...]:
     """The table columns that a rule fills."""
     return (rule.column,) if isinstance(rule, Extreme) else tuple(rule.columns)
-
-
-def rank_of(rule: Rule) -> tuple[str, ...]:
-    """The columns that decide; null in a row that knows nothing by this rule."""
-    return (rule.column,) if isinstance(rule, Extreme) else rule.rank
 
 
 def expression(value: Expression | str) -> Expression:

@@ -13,7 +13,19 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 #: What a connector's author must not have to load, or even to have.
-HEAVY = {"polars", "psycopg", "fastapi", "starlette", "uvicorn", "yoyo", "rich", "jgo", "faust"}
+HEAVY = {
+    "polars",
+    "pyarrow",
+    "pyruhvro",
+    "psycopg",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "yoyo",
+    "rich",
+    "jgo",
+    "faust",
+}
 
 
 @pytest.fixture(scope="module")

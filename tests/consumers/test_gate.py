@@ -6,9 +6,9 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wire import AT, ID, encoded, key_of, messages, newest, records
+from wire import AT, GOOD_IDS, ID, encoded, key_of, messages, newest, records
 
-from jobtrail import codec
+from jobtrail import codec, kinds
 from jobtrail.consumers import gate
 from jobtrail.consumers.decode import FEW, Decoded, Decoder
 from jobtrail.errors import BadMessageError
@@ -90,6 +90,18 @@ def test_a_key_that_is_not_the_event_s_own_is_refused() -> None:
 def test_a_bad_event_with_a_wrong_key_is_one_dead_letter() -> None:
     got = checked([(b"8", encoded(newest(StreamStats), {**STATS, "attempt_number": -1}))])
     assert [letter.reason for letter in got.bad] == ["out_of_range"]
+
+
+@given(st.lists(GOOD_IDS, max_size=4), st.data())
+def test_event_ids_end_to_end_are_judged_as_each_is(ids: list[str], data: st.DataObject) -> None:
+    """What the gate looks at instead of the pattern."""
+    assert kinds.are_event_ids("".join(ids))
+    if ids:
+        at = data.draw(st.integers(0, len(ids) - 1))
+        place = data.draw(st.integers(0, kinds.EVENT_ID_SIZE - 1))
+        put = data.draw(st.sampled_from("0f-gA/:`\0"))
+        ids[at] = ids[at][:place] + put + ids[at][place + 1 :]
+        assert kinds.are_event_ids("".join(ids)) == all(map(kinds.EVENT_ID.match, ids))
 
 
 def test_texts_within_lists_are_checked() -> None:
