@@ -38,8 +38,11 @@ def _spelled(bits: int) -> bytes:
     return bytes(out)
 
 
-#: Numbers of 14 bits; and the lowest 14 bits of longer ones.
-_SHORT: Final = [_spelled(bits) for bits in range(1 << 14)]
+#: Numbers of up to 14 bits; and the lowest 14 bits of longer ones.
+_SHORT: Final = [
+    *(bytes((low,)) for low in range(128)),
+    *(bytes((low | 0x80, high)) for high in range(1, 128) for low in range(128)),
+]
 _LOW: Final = [bytes((low | 0x80, high | 0x80)) for high in range(128) for low in range(128)]
 
 
