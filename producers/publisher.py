@@ -158,6 +158,7 @@ class Publisher:
         """
         timeout = self.settings.flush_timeout if timeout is None else timeout
         receipt = self.send(event)
+        self._caller_polled_at = 0.0  # the burst, if there was one, is over: this caller waits
         if not receipt.wait(timeout):
             raise UnconfirmedError(f"{type(event).__name__}: {self._unconfirmed(timeout)}")
         if receipt.error is not None:
@@ -319,9 +320,9 @@ class Publisher:
         stuck_since = None
         while not self._closed.is_set():
             if time.monotonic() - self._caller_polled_at < _BURST_SECONDS:
-                self._closed.wait(_BURST_SECONDS / 2)
-                continue
-            self._producer.poll(_POLL_SECONDS)
+                self._closed.wait(_BURST_SECONDS / 5)
+            else:
+                self._producer.poll(_POLL_SECONDS)
             if self._away is None or self._away_said or not self.counts.waiting:
                 stuck_since = None
                 continue
@@ -333,6 +334,7 @@ class Publisher:
 
     def _patiently(self, wait: Callable[[float], bool]) -> bool:
         before = self.counts
+        self._caller_polled_at = 0.0
         answered = wait(0 if self._given_up_at == before.delivered else self.settings.flush_timeout)
         self._given_up_at = None if answered else self.counts.delivered
         return answered
