@@ -8,7 +8,7 @@ TEST_ARGS ?=
 BENCH_ARGS ?=
 ROOMS := jobtrail producers consumers projections tests
 
-.PHONY: help setup demo test bench-cleanup bench-decode bench-read check format schemas lock clean
+.PHONY: help setup demo test bench-cleanup bench-decode bench-emit bench-read bench-tap check format schemas lock clean
 
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -33,6 +33,12 @@ bench-read: $(STAMP) ## How fast the HTTP interface reads among a million jobs; 
 
 bench-decode: $(STAMP) ## How fast messages become folded rows on one thread; BENCH_ARGS, such as --events 100000
 	$(BIN)/python benchmarks/decode.py $(BENCH_ARGS)
+
+bench-emit: $(STAMP) ## What the SDK costs above the Kafka client; writes its section of benchmarks/RESULTS.md
+	$(BIN)/python benchmarks/emit.py --write $(BENCH_ARGS)
+
+bench-tap: $(STAMP) ## What the tap costs in a pipe, against cat and wc; writes its section of benchmarks/RESULTS.md
+	$(BIN)/python benchmarks/tap.py --write $(BENCH_ARGS)
 
 bench-cleanup: $(STAMP) ## How long writers wait while a million heartbeats are deleted
 	$(BIN)/python benchmarks/cleanup.py

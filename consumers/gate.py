@@ -20,9 +20,9 @@ from jobtrail.consumers.decode import KEY, ROW, Decoded
 from jobtrail.consumers.records import Records
 from jobtrail.errors import BadMessageError
 from jobtrail.events import Event
+from jobtrail.fields import field_kind, record_type
 from jobtrail.kinds import Kind
 from jobtrail.projections.letters import DeadLetter
-from jobtrail.schemas import field_kind, record_type
 
 
 def check(decoded: Decoded, records: Records) -> Decoded:

@@ -10,16 +10,15 @@ lacks has its default.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
-import fastavro
 from pydantic import ValidationError
 
+from jobtrail.encoder import Encode, encoder
 from jobtrail.errors import BadMessageError
 from jobtrail.events import EVENT_TYPES, Event
 from jobtrail.strict import read_strictly
@@ -40,6 +39,7 @@ class Schemas:
         types = {event_type.__name__: event_type for event_type in EVENT_TYPES}
         self.by_header: dict[bytes, WireSchema] = {}
         self.newest: dict[type[Event], WireSchema] = {}
+        self._encoders: dict[type[Event], Encode] = {}
         for file_name, text in sorted(texts.items()):
             name, version, _ = file_name.rsplit(".", 2)
             wire = wire_schema(types[name], int(version.removeprefix("v")), json.loads(text))
@@ -50,13 +50,13 @@ class Schemas:
 
     def encode(self, event: Event) -> bytes:
         """The event as a single-object encoding in its newest schema."""
-        wire = self.newest[type(event)]
-        out = io.BytesIO(wire.header)
-        out.seek(HEADER_SIZE)
-        # A flat event's attributes are its row already; model_dump costs as much as the encoding.
-        row = event.model_dump() if wire.nested else event.__dict__
-        fastavro.schemaless_writer(out, wire.writable, row)
-        return out.getvalue()
+        event_type = type(event)
+        return (self._encoders.get(event_type) or self.encoder(event_type))(event)
+
+    def encoder(self, event_type: type[Event]) -> Encode:
+        """What encodes the events of a type in its newest schema; made when it is first asked for."""
+        encode = self._encoders[event_type] = encoder(self.newest[event_type])
+        return encode
 
     def frame(self, value: bytes | None, schema_by_id: SchemaById | None = None) -> bytes:
         """The message with a known single-object header, whatever framing it came in.

@@ -11,14 +11,24 @@ import hashlib
 import uuid
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Annotated, ClassVar, Final
+from functools import lru_cache
+from typing import Annotated, Any, ClassVar, Final
 
 import uuid_utils
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
 from pydantic_core import PydanticCustomError
 
 from jobtrail import kinds
 from jobtrail.kinds import Kind
+from jobtrail.quick_checks import quick_checks
 
 
 def _checked_by(kind: Kind) -> AfterValidator:
@@ -157,6 +167,11 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
+@lru_cache(1024)
+def _key(value: str | int) -> bytes:
+    return str(value).encode()
+
+
 class Record(BaseModel):
     """A part of an event that repeats; an Avro record."""
 
@@ -203,10 +218,20 @@ class Event(BaseModel):
     occurred_at: Instant = Field(default_factory=utc_now)
     """When it happened, by the caller's clock."""
 
+    def __init__(self, /, **facts: Any) -> None:
+        """Raises ValidationError, which names each field that does not fit."""
+        try:
+            quick_checks(type(self)).validate_python(facts, self_instance=self)
+        except ValidationError:
+            super().__init__(**facts)
+
+    # Else pydantic takes it for one of another meaning, and reads messages through it.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
     @property
     def key(self) -> bytes:
         """The Kafka key: keeps what belongs together in one partition, in order."""
-        return str(getattr(self, self.key_field)).encode()
+        return _key(getattr(self, self.key_field))
 
 
 class JobEvent(Event):

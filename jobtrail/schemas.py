@@ -9,46 +9,20 @@ import itertools
 import json
 import sys
 import textwrap
-import types
-import typing
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from jobtrail.events import EVENT_TYPES, Event, Record
-from jobtrail.kinds import Kind
+from jobtrail.fields import field_kind, is_nullable, record_type
 
 Schema = dict[str, Any]
 NAMESPACE: Final = "jobtrail"
 #: The released schemas, as files.
 SCHEMAS: Final = Path(str(files("jobtrail") / "avro"))
-
-
-def field_kind(field: FieldInfo) -> Kind | None:
-    """The Kind of a scalar field, or None for a list of records. Optional fields have their value's kind."""
-    return next(_kinds(field), None)
-
-
-def _kinds(field: FieldInfo) -> Iterator[Kind]:
-    yield from (part for part in field.metadata if isinstance(part, Kind))
-    for option in typing.get_args(field.annotation):
-        yield from (part for part in getattr(option, "__metadata__", ()) if isinstance(part, Kind))
-
-
-def is_nullable(field: FieldInfo) -> bool:
-    """Whether None is allowed."""
-    return types.NoneType in typing.get_args(field.annotation)
-
-
-def record_type(field: FieldInfo) -> type[Record] | None:
-    """The class of the records in a list field, else None."""
-    if typing.get_origin(field.annotation) is list:
-        (item,) = typing.get_args(field.annotation)
-        return typing.cast("type[Record]", item)
-    return None
 
 
 def avro_schema(event_type: type[Event]) -> Schema:
@@ -57,7 +31,7 @@ def avro_schema(event_type: type[Event]) -> Schema:
     return {"namespace": NAMESPACE, **_record(event_type, named)}
 
 
-def _record(model: type[Event | Record], named: set[str]) -> Schema:
+def _record(model: type[BaseModel], named: set[str]) -> Schema:
     named.add(model.__name__)
     return {
         "type": "record",
@@ -69,7 +43,7 @@ def _record(model: type[Event | Record], named: set[str]) -> Schema:
     }
 
 
-def field_docs(model: type[Event | Record]) -> dict[str, str]:
+def field_docs(model: type[BaseModel]) -> dict[str, str]:
     """The docstring below each field of a class and its bases.
 
     Read from the source here, and not by pydantic at each start, to keep `import jobtrail` quick.

@@ -1,4 +1,4 @@
-"""Released schemas on the wire: what stands before a body, and how fastavro is to read it.
+"""Released schemas on the wire: what stands before a body, and how it is read.
 
 An Avro single-object encoding is the marker C3 01, the schema's 64-bit Rabin fingerprint (little-endian) and
 the body (Avro specification, "Single-object encoding").
@@ -27,12 +27,12 @@ class WireSchema:
 
     event_type: type[Event]
     version: int
-    #: As in avro/, without logical types: all readers see plain longs and strings, bounds are the gate's.
+    #: As in avro/.
+    schema: Schema
+    #: The same without logical types and docs: readers see plain longs and strings, bounds are the gate's.
     plain: Schema
     #: `plain`, parsed: else fastavro parses it for each message, at three times the cost.
     readable: Schema
-    #: Parsed by fastavro, with logical types.
-    writable: Schema
     #: The ten bytes before each body.
     header: bytes
     #: Whether a field is a list of records.
@@ -45,9 +45,9 @@ def wire_schema(event_type: type[Event], version: int, schema: Schema) -> WireSc
     return WireSchema(
         event_type=event_type,
         version=version,
+        schema=schema,
         plain=plain,
         readable=cast("Schema", fastavro.parse_schema(plain)),
-        writable=cast("Schema", fastavro.parse_schema(schema)),
         header=header_of(schema),
         nested=any(
             isinstance(field["type"], dict) and "items" in field["type"] for field in schema["fields"]

@@ -7,12 +7,21 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from jobtrail.errors import UsageError
+from jobtrail.quick_checks import quick_checks
 
 T = TypeVar("T", bound=BaseModel)
 
 
 def make(record_type: type[T], **facts: Any) -> T:
     """An event, or a record of one. Raises UsageError that names the field and what was found."""
+    try:
+        made: T = quick_checks(record_type).validate_python(facts)
+    except ValidationError:  # the class itself says what is wrong, or takes it after all
+        return _made(record_type, facts)
+    return made
+
+
+def _made(record_type: type[T], facts: dict[str, Any]) -> T:
     try:
         return record_type(**facts)
     except ValidationError as error:

@@ -1,7 +1,8 @@
 """Events to Kafka: idempotent, acknowledged by all replicas, in the order of each key.
 
-`publish` hands an event to the client's queue and returns; a thread of its own takes in what became of it.
-While Kafka is away events wait in memory. When the queue is full the caller waits for room, up to a limit.
+`publish` hands an event to the client's queue and returns; a thread of its own takes in what became of it,
+and callers do while they are too quick for it. While Kafka is away events wait in memory. When the queue is
+full, the caller waits for room, up to a limit.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from urllib.parse import quote
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from jobtrail import codec
+from jobtrail.encoder import Encode
 from jobtrail.errors import PublishError, ServerAwayError, SettingError, UnconfirmedError, UsageError
 from jobtrail.events import REGISTRY_TYPES, Event
 from jobtrail.producers.client import client_config, log, worker_name
@@ -28,6 +30,11 @@ from jobtrail.settings import KAFKA_PREFIX, Settings
 
 #: Seconds between two looks for room in a full queue.
 _ROOM_PAUSE: Final = 0.005
+#: So many events within so many seconds are a burst: callers take in the answers, once for so many events,
+#: and the publisher's thread keeps out of their way. Python runs one thread at a time, and makes one that
+#: never pauses stop only every 5 ms: the thread would take in one answer each time, and keep the caller.
+_BURST_EVENTS: Final = 256
+_BURST_SECONDS: Final = 0.05
 #: Longest that the thread sleeps in the client, in seconds; what arrives wakes it.
 _POLL_SECONDS: Final = 0.2
 #: Seconds that events wait for a broker which the client cannot reach before that is said.
@@ -36,6 +43,12 @@ _STUCK_SECONDS: Final = 0.5
 _AWAY: Final = frozenset(
     {KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001  # public names
 )
+
+
+Header = tuple[str, str | bytes | None]
+#: CloudEvents 1.0, Kafka binding, binary mode.
+_SPEC_VERSION: Final[Header] = ("ce_specversion", "1.0")
+_CONTENT_TYPE: Final[Header] = ("content-type", "application/avro")
 
 
 class Publisher:
@@ -53,7 +66,8 @@ class Publisher:
         self._drop_after = drop_after
         self.address = kafka_address(self.settings)
         self._pid = os.getpid()
-        self._source = f"/jobtrail/{quote(worker_name(self.settings))}"
+        self._routes: dict[type[Event], tuple[str, Header, Encode]] = {}
+        self._source: Header = ("ce_source", f"/jobtrail/{quote(worker_name(self.settings))}")
         self._lock = threading.Lock()
         self._accepted = self._delivered = self._failed = self._refused = self._reported = 0
         #: Topic → code of the error that its deliveries end with at present.
@@ -67,7 +81,13 @@ class Publisher:
         self._given_up_at: int | None = None
         #: Whether the last offered event was not taken.
         self._refusing = False
+        #: When the last _BURST_EVENTS were complete, and when a caller took in answers (monotonic seconds).
+        self._counted_at = self._caller_polled_at = 0.0
         self._closed = threading.Event()
+        #: False once it is closed, and in a process that was forked since.
+        self._usable = True
+        #: Bound once: an object for each event that waits is work for the garbage collector.
+        self._count = self._on_delivery
         self._producer = self._connect()
         self._poller = threading.Thread(target=self._poll, name="jobtrail-publisher", daemon=True)
         self._poller.start()
@@ -98,7 +118,7 @@ class Publisher:
         Waits only while the queue is full, until it has been full for settings.flush_timeout seconds; then
         raises PublishError, and so at once from then on until there is room. Raises UsageError when closed.
         """
-        self._produce(event, self._on_delivery)
+        self._produce(event, self._count)
 
     def publish_all(self, events: Iterable[Event]) -> None:
         """Publishes each event, in order. Raises as `publish` does, at the first that was not taken."""
@@ -138,6 +158,7 @@ class Publisher:
         """
         timeout = self.settings.flush_timeout if timeout is None else timeout
         receipt = self.send(event)
+        self._caller_polled_at = 0.0  # the burst, if there was one, is over: this caller waits
         if not receipt.wait(timeout):
             raise UnconfirmedError(f"{type(event).__name__}: {self._unconfirmed(timeout)}")
         if receipt.error is not None:
@@ -180,6 +201,7 @@ class Publisher:
         if self.closed:
             return
         self._patiently(lambda timeout: self._producer.flush(timeout) == 0)
+        self._usable = False
         self._closed.set()
         self._poller.join()
         _open.discard(self)
@@ -216,29 +238,47 @@ class Publisher:
         if self._closed.is_set():
             raise UsageError("this publisher is closed; make a new one")
 
+    def disown(self) -> None:
+        """For the child after a fork: it is the parent's."""
+        self._usable = False
+
     def _produce(self, event: Event, settle: Callable[[KafkaError | None, Message], None]) -> None:
-        self._own()
-        topic = self.topic_of(type(event))
-        headers: list[tuple[str, str | bytes | None]] = [  # CloudEvents 1.0, Kafka binding, binary mode
-            ("ce_specversion", "1.0"),
-            ("ce_id", event.event_id),
-            ("ce_type", f"jobtrail.{type(event).__name__}"),
-            ("ce_source", self._source),
-            ("content-type", "application/avro"),
-        ]
-        value = codec.encode(event)
+        if not self._usable:
+            self._own()
+        event_type = type(event)
+        topic, type_header, encode = self._routes.get(event_type) or self._route(event_type)
+        headers = [_SPEC_VERSION, ("ce_id", event.event_id), type_header, self._source, _CONTENT_TYPE]
+        value = encode(event)
+        key = event.key
         while True:
             try:
-                self._producer.produce(topic, value, event.key, on_delivery=settle, headers=headers)
+                self._producer.produce(topic, value, key, on_delivery=settle, headers=headers)
             except BufferError:
                 self._await_room(event)
             except KafkaException as error:
-                self._refuse(f"{type(event).__name__} ({len(value):,} bytes): {error.args[0].str()}")
+                self._refuse(f"{event_type.__name__} ({len(value):,} bytes): {error.args[0].str()}")
             else:
                 break
         self._full_since = None
         with self._lock:
             self._accepted += 1
+            count = self._accepted
+        if count % _BURST_EVENTS == 0:
+            began, self._counted_at = self._counted_at, time.monotonic()
+            if self._counted_at - began < _BURST_SECONDS:
+                self._take_in(0)
+
+    def _route(self, event_type: type[Event]) -> tuple[str, Header, Encode]:
+        """Topic, header and encoder of a type."""
+        header: Header = ("ce_type", f"jobtrail.{event_type.__name__}")
+        route = self.topic_of(event_type), header, codec.released().encoder(event_type)
+        self._routes[event_type] = route
+        return route
+
+    def _take_in(self, seconds: float) -> None:
+        """What became of earlier events, in the caller's thread."""
+        self._caller_polled_at = time.monotonic()
+        self._producer.poll(seconds)
 
     def _await_room(self, event: Event) -> None:
         now = time.monotonic()
@@ -249,7 +289,7 @@ class Publisher:
                 f"{now - self._full_since:.0f} s ({KAFKA_PREFIX}QUEUE_BUFFERING_MAX_MESSAGES); "
                 + self._unconfirmed(self.settings.flush_timeout)
             )
-        time.sleep(_ROOM_PAUSE)
+        self._take_in(_ROOM_PAUSE)
 
     def _refuse(self, why: str) -> NoReturn:
         with self._lock:
@@ -257,14 +297,16 @@ class Publisher:
         raise PublishError(why)
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
-        topic = message.topic() or ""
         with self._lock:
             if error is None:
                 self._delivered += 1
-                self._failing.pop(topic, None)
-                self._away, self._away_said = None, False
+                if self._failing:
+                    self._failing.pop(message.topic() or "", None)
+                if self._away is not None:
+                    self._away, self._away_said = None, False
                 return
             self._failed += 1
+            topic = message.topic() or ""
             known = self._failing.get(topic) == error.code()
             self._failing[topic] = error.code()
         if not known:
@@ -277,7 +319,10 @@ class Publisher:
     def _poll(self) -> None:
         stuck_since = None
         while not self._closed.is_set():
-            self._producer.poll(_POLL_SECONDS)
+            if time.monotonic() - self._caller_polled_at < _BURST_SECONDS:
+                self._closed.wait(_BURST_SECONDS / 5)
+            else:
+                self._producer.poll(_POLL_SECONDS)
             if self._away is None or self._away_said or not self.counts.waiting:
                 stuck_since = None
                 continue
@@ -289,6 +334,7 @@ class Publisher:
 
     def _patiently(self, wait: Callable[[float], bool]) -> bool:
         before = self.counts
+        self._caller_polled_at = 0.0
         answered = wait(0 if self._given_up_at == before.delivered else self.settings.flush_timeout)
         self._given_up_at = None if answered else self.counts.delivered
         return answered
@@ -308,6 +354,15 @@ _last_words: Final[list[Callable[[], None]]] = []
 def before_exit(say: Callable[[], None]) -> None:
     """At the exit of the process, calls `say` before the publishers are closed."""
     _last_words.append(say)
+
+
+def _disown_all() -> None:
+    for publisher in list(_open):
+        publisher.disown()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    os.register_at_fork(after_in_child=_disown_all)
 
 
 @atexit.register

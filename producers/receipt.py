@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import Final
 
 from confluent_kafka import KafkaError, Message
 
@@ -27,27 +28,33 @@ class Counts:
         return self.accepted - self.delivered - self.failed
 
 
+#: Held to look whether somebody waits: one for all, for most receipts nobody waits.
+_settling: Final = threading.Lock()
+
+
 class Receipt:
     """What becomes of one event: `done` once Kafka has answered."""
 
-    __slots__ = ("_answered", "error", "offset", "partition")
+    __slots__ = ("_answered", "done", "error", "offset", "partition")
 
     def __init__(self) -> None:
-        self._answered = threading.Event()
+        #: Whether Kafka has confirmed or refused it.
+        self.done = False
         #: Why Kafka refused it.
         self.error: str | None = None
         #: Where it stands in its topic; -1 until it does.
         self.partition = -1
         self.offset = -1
-
-    @property
-    def done(self) -> bool:
-        """Whether Kafka has confirmed or refused it."""
-        return self._answered.is_set()
+        #: Made by the first who waits.
+        self._answered: threading.Event | None = None
 
     def wait(self, timeout: float) -> bool:
         """Waits for Kafka's answer, at most `timeout` seconds; whether it came."""
-        return self._answered.wait(timeout)
+        with _settling:
+            if self.done:
+                return True
+            answered = self._answered = self._answered or threading.Event()
+        return answered.wait(timeout)
 
     def settle(self, error: KafkaError | None, message: Message) -> None:
         """Takes in Kafka's answer."""
@@ -55,4 +62,8 @@ class Receipt:
             self.partition, self.offset = message.partition() or 0, message.offset() or 0
         else:
             self.error = error.str()
-        self._answered.set()
+        with _settling:
+            self.done = True
+            answered = self._answered
+        if answered is not None:
+            answered.set()

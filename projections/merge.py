@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from jobtrail import events as e
+from jobtrail.fields import field_kind
 from jobtrail.projections.rules import Extreme, Facts, Rule, Table, columns_of
-from jobtrail.schemas import field_kind
 
 #: Columns of the tables that no event has under the same name, by their staging type.
 BIGINT = frozenset({"digest_low", "digest_high", "log_partition", "first_offset", "last_offset"})

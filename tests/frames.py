@@ -9,8 +9,8 @@ from typing import Any
 import polars as pl
 
 from jobtrail.events import Event
+from jobtrail.fields import field_kind, record_type
 from jobtrail.kinds import micros
-from jobtrail.schemas import field_kind, record_type
 
 POLARS = {"long": pl.Int64(), "string": pl.String(), "boolean": pl.Boolean()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jobtrail import events as e
-from jobtrail.schemas import field_kind, record_type
+from jobtrail.fields import field_kind, record_type
 
 SAMPLES: dict[str, Any] = {
     "instant": e.utc_now(),

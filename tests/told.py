@@ -52,7 +52,7 @@ def at(second: float) -> datetime:
 
 
 def job(second: float, event_type: type[e.Event], **values: Any) -> e.Event:
-    return event_type(job_id=JOB, occurred_at=at(second), **values)  # type: ignore[call-arg]  # job events
+    return event_type(job_id=JOB, occurred_at=at(second), **values)
 
 
 def attempt(second: float, number: int, event_type: type[e.Event], **values: Any) -> e.Event:

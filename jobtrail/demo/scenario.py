@@ -205,13 +205,13 @@ def _faker(
     config = {"count": FAKER_COUNT, "seed": 1, "parallelism": 2}
     try:
         command = faker_command(cache, on_progress)
-        return "airbyte-source-faker", (command, config, _catalog(command, folder, config))
+        return "airbyte-source-faker", (command, config, faker_catalog(command, folder, config))
     except FakerError as error:
         on_progress(f"{error}; the small source of the demonstration takes the place of airbyte-source-faker")
         return "a small source", _small(count=FAKER_COUNT)
 
 
-def _catalog(command: list[str], folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+def faker_catalog(command: list[str], folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     """The configured catalog of all the faker's streams, asked for once. Raises FakerError."""
     kept = Path(command[0]).parent.parent / "streams.json"
     if not kept.exists():

@@ -319,3 +319,54 @@ except AttributeError as error:
     assert float(seconds) < 0.25
     assert heavy == "[]"
     assert unknown == "module 'jobtrail' has no attribute 'nothing'"
+
+
+def test_a_burst_is_delivered_and_counted_whoever_takes_in_the_answers(settings: Settings) -> None:
+    """Several threads that publish without a pause; then one that waits, at once."""
+    with Publisher(settings) as publisher:
+
+        def burst(number: int) -> None:
+            for at in range(5000):
+                publisher.publish(events.AttemptHeartbeat(job_id=number, attempt_number=at % 1024))
+
+        threads = [threading.Thread(target=burst, args=(number,)) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        receipts = [publisher.send(heartbeat(number)) for number in range(600)]
+        for thread in threads:
+            thread.join()
+        last = publisher.deliver(heartbeat())
+        publisher.flush()
+        counts = publisher.counts
+        assert (counts.accepted, counts.delivered, counts.failed, counts.waiting) == (15_601, 15_601, 0, 0)
+        assert all(receipt.done and receipt.offset >= 0 for receipt in [*receipts, last])
+    told: dict[bytes, list[int]] = {}
+    for message in messages(settings):
+        event = codec.decode(value_of(message))
+        assert isinstance(event, events.AttemptHeartbeat)
+        told.setdefault(message.key() or b"", []).append(event.attempt_number)
+    for number in (0, 2):  # 1 is also the key of the others
+        assert told[str(number).encode()] == [at % 1024 for at in range(5000)]
+
+
+def test_who_waits_without_a_broker_in_a_burst_is_told(nowhere: str, tmp_path: Path) -> None:
+    """The queue is full, callers wait for room, and the one warning still comes."""
+    code = """
+from jobtrail import Publisher, events
+from jobtrail.errors import PublishError
+publisher = Publisher()
+try:
+    for number in range(5000):
+        publisher.publish(events.AttemptHeartbeat(job_id=1, attempt_number=0))
+except PublishError as error:
+    print(error)
+"""
+    ended, _ = run(
+        code,
+        KAFKA_BOOTSTRAP_SERVERS=nowhere,
+        HOME=str(tmp_path),
+        FLUSH_TIMEOUT="2",
+        KAFKA_QUEUE_BUFFERING_MAX_MESSAGES="1000",
+    )
+    assert "the queue has been full for 2 s" in ended.stdout, ended.stderr
+    assert ended.stderr.startswith(f"Kafka at {nowhere} does not answer")
