@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from jobtrail.consumers import gate
-from jobtrail.consumers.decode import CHUNK, Decoded, Decoder, together
+from jobtrail.consumers.decode import Decoded, Decoder, together
 from jobtrail.consumers.records import Records
 from jobtrail.consumers.registry_schemas import registry_of
+from jobtrail.consumers.source import AT_ONCE
 from jobtrail.consumers.stretch import TopicReader
 from jobtrail.projections.fold import fold
 from jobtrail.projections.store import Move, Transaction
@@ -28,7 +29,7 @@ class CatchingUp:
         """`topics`: topic id → name. `refused`: offsets that are in no read model."""
         self._topics = topics
         self._refused = refused
-        self._batch_size = min(CHUNK, settings.batch_size)
+        self._batch_size = min(AT_ONCE, settings.batch_size)
         self._reader = TopicReader(settings)
         self._decoder = Decoder(schema_by_id=registry_of(settings))
 

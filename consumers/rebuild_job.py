@@ -17,10 +17,11 @@ from psycopg.rows import dict_row
 
 from jobtrail.consumers import gate, rebuild_plan
 from jobtrail.consumers.archive import Archive
-from jobtrail.consumers.decode import CHUNK, Decoder
+from jobtrail.consumers.decode import Decoder
 from jobtrail.consumers.rebuild import Result, leading
 from jobtrail.consumers.rebuild_worker import stretches
 from jobtrail.consumers.registry_schemas import registry_of
+from jobtrail.consumers.source import AT_ONCE
 from jobtrail.consumers.stretch import TopicReader
 from jobtrail.consumers.waiting import database_address
 from jobtrail.errors import ConflictError, NotFoundError
@@ -99,7 +100,7 @@ class _RebuildJob:
         """Folds what the parts have of the job; gives them as read."""
         for part in parts:
             refused = shadow.refused(self._lead).get((part.topic_id, part.partition), set())
-            for records in stretches(part, self._archive, self._reader, CHUNK):
+            for records in stretches(part, self._archive, self._reader, AT_ONCE):
                 self._messages += len(records)
                 ours = [
                     row

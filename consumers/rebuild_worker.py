@@ -20,10 +20,11 @@ import psycopg
 from jobtrail import kinds
 from jobtrail.consumers import gate
 from jobtrail.consumers.archive import Archive
-from jobtrail.consumers.decode import CHUNK, OFFSET, PARTITION, Decoder
+from jobtrail.consumers.decode import OFFSET, PARTITION, Decoder
 from jobtrail.consumers.ends import Log
 from jobtrail.consumers.records import Records
 from jobtrail.consumers.registry_schemas import registry_of
+from jobtrail.consumers.source import AT_ONCE
 from jobtrail.consumers.stretch import TopicReader
 from jobtrail.consumers.waiting import database_address, database_away
 from jobtrail.errors import JobtrailError, LogError, NotFoundError
@@ -95,7 +96,7 @@ class Worker:
 
     def _records(self, part: Part) -> Iterator[Records]:
         passed_by = self._refused.get((part.topic_id, part.partition), set())
-        for records in stretches(part, self._archive, self._reader, min(CHUNK, self._settings.batch_size)):
+        for records in stretches(part, self._archive, self._reader, min(AT_ONCE, self._settings.batch_size)):
             if passed_by.isdisjoint(records.offsets):
                 yield records
             elif kept := [row for row, offset in enumerate(records.offsets) if offset not in passed_by]:
