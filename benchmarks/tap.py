@@ -40,7 +40,7 @@ LINE: Final = 400
 LEAST_PER_SECOND: Final = 300_000
 MOST_SLOWER: Final = 0.02
 #: Of the faker, to record.
-RECORDED_USERS: Final = 6_000
+RECORDED_USERS: Final = 1_000
 Figures = dict[str, float]
 Command = Sequence[str | Path]
 

@@ -29,18 +29,19 @@ _ZONES: Final = timedelta(days=2)
 _NO_NUL: Final = r"\A[^\x00]*\z"
 
 
+class _Nobody:
+    """Stands in the schema for the class, whose own validator pydantic-core would take instead of ours."""
+
+
 @cache
-def quick_checks(event_type: type[BaseModel]) -> SchemaValidator:
-    """Raises ValidationError for what may be wrong; its text is of no use."""
-    fields = {name: core_schema.model_field(_field(field)) for name, field in event_type.model_fields.items()}
-    return SchemaValidator(
-        core_schema.model_schema(
-            event_type,
-            core_schema.model_fields_schema(fields, extra_behavior="forbid"),
-            frozen=True,
-            config={"strict": True},
-        )
-    )
+def quick_checks(record: type[BaseModel]) -> SchemaValidator:
+    """To be called with facts and `self_instance`, a new and empty record of the class, which gets them.
+
+    Raises ValidationError for what may be wrong; its text is of no use.
+    """
+    fields = {name: core_schema.model_field(_field(field)) for name, field in record.model_fields.items()}
+    checked = core_schema.model_fields_schema(fields, extra_behavior="forbid")
+    return SchemaValidator(core_schema.model_schema(_Nobody, checked, config={"strict": True}))
 
 
 def _field(field: FieldInfo) -> CoreSchema:

@@ -14,8 +14,9 @@ T = TypeVar("T", bound=BaseModel)
 
 def make(record_type: type[T], **facts: Any) -> T:
     """An event, or a record of one. Raises UsageError that names the field and what was found."""
+    made = record_type.__new__(record_type)
     try:
-        made: T = quick_checks(record_type).validate_python(facts)
+        quick_checks(record_type).validate_python(facts, self_instance=made)
     except ValidationError:  # the class itself says what is wrong, or takes it after all
         return _made(record_type, facts)
     return made

@@ -24,6 +24,7 @@ from jobtrail.errors import UsageError
 from jobtrail.fields import field_kind, is_nullable, record_type
 from jobtrail.kinds import Kind
 from jobtrail.producers.facts import make
+from jobtrail.quick_checks import quick_checks
 from jobtrail.wire import wire_schema
 
 Facts = dict[str, Any]
@@ -134,6 +135,43 @@ def test_quick_checks_say_what_the_class_says(event_type: type[e.Event], facts: 
             make(event_type, **facts)
     else:
         assert outcome(lambda: make(event_type, **facts)) == expected
+
+
+EDGES: list[Any] = [
+    *(edge + step for edge in (0, 1023, 2**53 - 1, 2**63 - 1, 2**64) for step in (-1, 0, 1)),
+    *("x" * size for size in (0, 63, 64, 255, 256, 257, 1024, 1025)),
+    *(letter * size for letter in "é😀" for size in (63, 64, 127, 128, 255, 256, 257, 512, 513)),
+    *("\0", "a\0b", "\ud800", "{}", "[]", '{"a":"\\u0000"}', e.new_event_id(), e.new_event_id().upper()),
+    *(
+        datetime(year, 1, 1, tzinfo=zone) + timedelta(microseconds=step)
+        for year in (1999, 2000, 2026, 2200)
+        for zone in (UTC, timezone(timedelta(hours=14)), None)
+        for step in (-1, 0)
+    ),
+    *(None, True, False, 1.0, b"users", _Number.SEVEN, e.Reporter.SOURCE, [], {}, NOON.date()),
+]
+
+
+@pytest.mark.parametrize("event_type", e.EVENT_TYPES, ids=lambda t: t.__name__)
+def test_quick_checks_have_the_bounds_of_the_class(event_type: type[e.Event]) -> None:
+    """Every edge in every field."""
+    whole = filled(event_type).__dict__
+    for name in event_type.model_fields:
+        for value in EDGES:
+            facts = {**whole, name: value}
+            expected = outcome(lambda facts=facts: by_the_class(event_type, facts))  # type: ignore[misc]
+            assert outcome(lambda facts=facts: event_type(**facts)) == expected, (name, value)  # type: ignore[misc]
+
+
+def test_quick_checks_are_not_the_class_itself() -> None:
+    """They know characters, the class knows bytes: so it is seen which of the two has looked."""
+    facts: Facts = {"event_id": e.new_event_id(), "occurred_at": NOON, "dataplane_id": "x" * 257}
+    by_the_class(e.DataplaneHeartbeat, facts)
+    checks, made = quick_checks(e.DataplaneHeartbeat), e.DataplaneHeartbeat.__new__(e.DataplaneHeartbeat)
+    with pytest.raises(ValidationError):
+        checks.validate_python(facts, self_instance=made)
+    checks.validate_python({**facts, "dataplane_id": "x" * 256}, self_instance=made)
+    assert made == e.DataplaneHeartbeat(**{**facts, "dataplane_id": "x" * 256})
 
 
 def test_instants_are_kept_as_they_were_given() -> None:
