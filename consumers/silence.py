@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from jobtrail import kinds
-from jobtrail.events import AttemptFailed, Failure, FailureType, decision_id
+from jobtrail.events import AttemptFailed, Cancelled, Event, Failure, FailureType, decision_id
 from jobtrail.job_types import JobType, silence_limit
 from jobtrail.producers import failures
 from jobtrail.settings import Settings
@@ -39,8 +39,8 @@ class Awaited:
 
     rule: Rule
     job_id: int
-    #: 0 for a job that no attempt took.
-    attempt_number: int
+    #: 0 for a job that no attempt took; None for one that is to be cancelled, and of which no attempt runs.
+    attempt_number: int | None
     job_type: JobType
     #: The last sign, by its producer's clock: of the attempt, the request to cancel, or the job's creation.
     since: datetime
@@ -48,6 +48,8 @@ class Awaited:
     received_at: datetime | None
     #: Seconds.
     limit: float
+    #: Who asked that the job be cancelled.
+    requested_by: str | None = None
 
     @property
     def decided_at(self) -> datetime:
@@ -115,8 +117,26 @@ class Timers:
         return overdue
 
 
-def decision(one: Awaited) -> tuple[Failure, AttemptFailed]:
-    """What is published of something overdue: a function of it alone, so that all watchdogs say the same."""
+def decision(one: Awaited) -> list[Event]:
+    """What is published of something overdue: a function of it alone, so that all watchdogs say the same.
+
+    An attempt fails, and a cancel that nobody confirmed is confirmed for the whole job: else that could be
+    tried again although it is to be cancelled.
+    """
+    decided: list[Event] = []
+    if one.attempt_number is not None:
+        decided += _attempt_failed(one, one.attempt_number)
+    if one.rule == Rule.CANCEL_UNCONFIRMED:
+        by = one.requested_by
+        # Of the job alone: two attempts that run are cancelled once.
+        event_id = decision_id(one.rule, Cancelled.__name__, one.job_id, kinds.micros(one.since), by or "")
+        decided.append(
+            Cancelled(event_id=event_id, occurred_at=one.decided_at, job_id=one.job_id, cancelled_by=by)
+        )
+    return decided
+
+
+def _attempt_failed(one: Awaited, attempt_number: int) -> tuple[Failure, AttemptFailed]:
     seconds, since = f"{one.limit:g} s", f"{one.since.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f} UTC"
     whole = f"for {seconds} after {since}"
     internal, external = {
@@ -135,9 +155,12 @@ def decision(one: Awaited) -> tuple[Failure, AttemptFailed]:
         ),
     }[one.rule]
     reason = failures.platform(
-        internal, failure_type=FailureType.HEARTBEAT_TIMEOUT, external_message=external, retryable=True
+        internal,
+        failure_type=FailureType.HEARTBEAT_TIMEOUT,
+        external_message=external,
+        retryable=None if one.rule == Rule.CANCEL_UNCONFIRMED else True,
     )
-    about = one.job_id, one.attempt_number
+    about = one.job_id, attempt_number
 
     def event_id(event_type: type) -> str:
         return decision_id(one.rule, event_type.__name__, *about, kinds.micros(one.since))
@@ -149,6 +172,6 @@ def decision(one: Awaited) -> tuple[Failure, AttemptFailed]:
             event_id=event_id(AttemptFailed),
             occurred_at=one.decided_at,
             job_id=one.job_id,
-            attempt_number=one.attempt_number,
+            attempt_number=attempt_number,
         ),
     )

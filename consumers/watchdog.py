@@ -1,10 +1,11 @@
 """The watchdog: what is silent for longer than its limit ends, by a Failure and an AttemptFailed in the log.
 
 It looks for three things (`watchdog.sql` finds them, `consumers/silence.py` says what comes of each): a
-running attempt of which nothing is heard, a cancel that nobody confirms, a job that no worker takes. An
-attempt that was started over HTTP has no signs of life to give until a worker takes it: it may be silent as
-long as a job may wait for a worker. Only the log can tell, and whoever is not heard there may be alive: Kafka
-was away, or the projector is behind. So silence is measured like this:
+running attempt of which nothing is heard, a cancel that nobody confirms, which ends its job by a Cancelled
+besides, and a job that no worker takes. An attempt that was started over HTTP has no signs of life to give
+until a worker takes it: it may be silent as long as a job may wait for a worker. Only the log can tell, and
+whoever is not heard there may be alive: Kafka was away, or the projector is behind. So silence is measured
+like this:
 
 - An *observation* asks Kafka where every partition of the event log ends, then waits until the read models
   hold all before these ends, then reads what is awaited. The ends are those of the log itself, not of what
@@ -85,9 +86,10 @@ class Watchdog:
             self._timers.forget()
             raise
         for one in overdue:
+            which = "" if one.attempt_number is None else f", attempt {one.attempt_number}"
+            ends = "cancelled" if one.rule == Rule.CANCEL_UNCONFIRMED else "failed"
             log.warning(
-                "job %d, attempt %d is failed: %s for %g s",
-                *(one.job_id, one.attempt_number, one.rule.replace("_", " "), one.limit),
+                "job %d%s is %s: %s for %g s", one.job_id, which, ends, one.rule.replace("_", " "), one.limit
             )
         return overdue
 

@@ -9,10 +9,11 @@ SELECT NOT EXISTS (
     WHERE coalesce(folded.next_offset, 0) < log.next_offset
 )
 ;
--- awaited: Running attempts, whose job may be decided, and jobs that no attempt took, with the last sign of each.
+-- awaited: Running attempts, whose job may be decided, and jobs that nobody runs, and that no attempt took or that are
+-- to be cancelled, with the last sign of each.
 -- A cancel counts from when it was asked for, or the attempt began; by the broker's clock, whoever asked. Until
 -- something is heard after it the attempt is silent, and nothing else; unless no worker took it, for then nobody has
--- to be heard.
+-- to be heard. Where no attempt runs it counts from what was last heard of one.
 SELECT
     CASE WHEN disobeys THEN 'cancel_unconfirmed' WHEN a.taken_at IS NULL THEN 'not_taken' ELSE 'silent' END AS rule,
     a.job_id,
@@ -20,7 +21,8 @@ SELECT
     j.config_type,
     CASE WHEN disobeys THEN greatest(j.cancel_requested_at, coalesce(a.started_at, a.first_heard_at))
         ELSE a.last_heard_at END AS since,
-    CASE WHEN NOT disobeys THEN a.last_received_at END AS received_at
+    CASE WHEN NOT disobeys THEN a.last_received_at END AS received_at,
+    CASE WHEN disobeys THEN j.cancel_requested_by END AS requested_by
 FROM attempts a
 JOIN jobs j USING (job_id)
 LEFT JOIN job_events request ON request.job_id = j.job_id AND request.event_id = j.cancel_requested_event_id
@@ -33,10 +35,14 @@ UNION ALL
 SELECT
     CASE WHEN cancel_requested_at IS NULL THEN 'not_picked_up' ELSE 'cancel_unconfirmed' END,
     job_id,
-    0,
+    CASE WHEN cancel_requested_at IS NULL THEN 0 END,
     config_type,
-    coalesce(cancel_requested_at, created_at, first_seen_at),
-    NULL
-FROM jobs
-WHERE status = 'pending'
+    greatest(
+        coalesce(cancel_requested_at, created_at, first_seen_at),
+        (SELECT max(a.last_heard_at) FROM attempts a WHERE a.job_id = j.job_id)
+    ),
+    NULL,
+    cancel_requested_by
+FROM jobs j
+WHERE status = 'pending' OR (status = 'incomplete' AND cancel_requested_at IS NOT NULL)
 ;

@@ -110,6 +110,11 @@ class FailureType(StrEnum):
 #: What the failure summary says of an attempt that was cancelled (Airbyte's words).
 CANCELLED_INTERNAL_MESSAGE: Final = "Setting attempt to FAILED because the job was cancelled"
 CANCELLED_EXTERNAL_MESSAGE: Final = "This attempt was cancelled"
+#: What is said of a job that ended without a word from any attempt on why.
+CANCELLED_JOB_MESSAGE: Final = "This job was cancelled"
+FAILED_JOB_MESSAGE: Final = "This job failed, and nobody said why"
+#: In a failure's metadata: when it was, in milliseconds since 1970 UTC, if it was told later than that.
+FAILED_AT: Final = "failedAt"
 
 
 class Reporter(StrEnum):

@@ -44,7 +44,8 @@ FROM (
 ORDER BY job_id, at, event_id
 ;
 -- 3. Effective end: under a job that was cancelled or failed, an attempt that began before that and has no
---    earlier own end fails at it.
+--    earlier own end fails at it. At the same instant the cancellation is the earlier one: who ends an attempt for
+--    its sake, as the watchdog does, ends both at once.
 INSERT INTO ends
 SELECT
     o.job_id,
@@ -59,7 +60,11 @@ CROSS JOIN LATERAL (
     SELECT
         d.kind IN ('cancelled', 'failed')
         AND (o.begun_at, coalesce(o.started_event_id, d.event_id)) <= (d.at, d.event_id)
-        AND (o.at IS NULL OR (o.at, o.event_id) > (d.at, d.event_id)) AS overruled
+        AND (
+            o.at IS NULL
+            OR (o.at, o.event_id) > (d.at, d.event_id)
+            OR (d.kind = 'cancelled' AND o.at = d.at)
+        ) AS overruled
 ) rule
 ;
 UPDATE attempts a
@@ -81,10 +86,10 @@ FROM (
         SELECT jsonb_agg(reason ORDER BY at, event_id) AS failures
         FROM (
             SELECT
-                f.occurred_at AS at,
+                told.at,
                 f.event_id,
                 jsonb_strip_nulls(jsonb_build_object(
-                    'timestamp', floor(extract(epoch FROM f.occurred_at) * 1000)::bigint,
+                    'timestamp', floor(extract(epoch FROM told.at) * 1000)::bigint,
                     'failureOrigin', b.body -> 'failure_origin',
                     'failureType', b.body -> 'failure_type',
                     'internalMessage', b.body -> 'internal_message',
@@ -98,11 +103,21 @@ FROM (
                     ) END
                 )) || jsonb_build_object(
                     'metadata',
-                    coalesce((b.body ->> 'metadata')::jsonb, '{}')
+                    coalesce(b.metadata, '{}') - %(failed_at)s::text
                     || jsonb_build_object('jobId', e.job_id, 'attemptNumber', e.attempt_number)
                 ) AS reason
             FROM job_events f
-            CROSS JOIN LATERAL (SELECT f.body::jsonb AS body) b
+            CROSS JOIN LATERAL (
+                SELECT body, (body ->> 'metadata')::jsonb AS metadata FROM (SELECT f.body::jsonb AS body) told
+            ) b
+            -- Who tells of a failure afterwards says in its metadata when it was: it orders the failures, nothing else.
+            CROSS JOIN LATERAL (
+                SELECT CASE
+                    WHEN b.metadata ->> %(failed_at)s::text ~ '^[0-9]{12,13}$'
+                    THEN timestamptz 'epoch' + (b.metadata ->> %(failed_at)s::text)::bigint * interval '1 millisecond'
+                    ELSE f.occurred_at
+                END AS at
+            ) told
             WHERE f.job_id = e.job_id AND f.attempt_number = e.attempt_number AND f.event_type = 'Failure'
             UNION ALL
             SELECT
@@ -151,7 +166,8 @@ FROM (
         coalesce(retries.total_complete, 0) AS total_complete,
         coalesce(retries.successive_partial, 0) AS successive_partial,
         coalesce(retries.total_partial, 0) AS total_partial,
-        CASE WHEN outcome.status IN ('failed', 'cancelled', 'incomplete') THEN why.reason END AS failure_reason
+        CASE WHEN outcome.status IN ('failed', 'cancelled', 'incomplete')
+            THEN coalesce(why.reason, ended.reason) END AS failure_reason
     FROM touched
     LEFT JOIN decisions d USING (job_id)
     LEFT JOIN (
@@ -232,6 +248,16 @@ FROM (
         ) chosen
         WHERE chosen.reason IS NOT NULL
     ) why USING (job_id)
+    -- Of no attempt, where none says why: all that is known is the decision.
+    LEFT JOIN LATERAL (
+        SELECT jsonb_strip_nulls(jsonb_build_object(
+            'timestamp', floor(extract(epoch FROM d.at) * 1000)::bigint,
+            'failureType', CASE d.kind WHEN 'cancelled' THEN 'manual_cancellation' END,
+            'externalMessage',
+            CASE d.kind WHEN 'cancelled' THEN %(cancelled_job)s::text ELSE %(failed_job)s::text END
+        )) AS reason
+        WHERE d.kind IN ('cancelled', 'failed')
+    ) ended ON true
 ) new
 WHERE j.job_id = new.job_id
     AND (
@@ -381,12 +407,14 @@ SELECT job_id, -1, 'job_not_created', 'it has events, and none of them is JobCre
 FROM touched JOIN jobs USING (job_id)
 WHERE created_at IS NULL
 UNION ALL
--- The producer's clock and the broker's are more than 15 minutes apart, or the event came that late.
+-- The producer's clock and the broker's are more than 15 minutes apart, or the event came that late. A Failure may be
+-- told of late: other events of who has a wrong clock show that.
 SELECT job_id, coalesce(attempt_number, -1), 'clock_off',
     format('an event came %%s s after the time it bears', round((array_agg(late ORDER BY abs(late) DESC))[1]))
 FROM touched JOIN job_events USING (job_id)
 CROSS JOIN LATERAL (SELECT extract(epoch FROM received_at - occurred_at) AS late) delay
 WHERE received_at - occurred_at NOT BETWEEN interval '-15 minutes' AND interval '15 minutes'
+    AND event_type <> 'Failure'
 GROUP BY job_id, attempt_number
 ;
 DELETE FROM anomalies a

@@ -180,5 +180,8 @@ DERIVE: Final = [statement.encode() for statement in g.statements("derive.sql")]
 DERIVE_VALUES: Final = {
     "cancelled_internal": events.CANCELLED_INTERNAL_MESSAGE,
     "cancelled_external": events.CANCELLED_EXTERNAL_MESSAGE,
+    "cancelled_job": events.CANCELLED_JOB_MESSAGE,
+    "failed_job": events.FAILED_JOB_MESSAGE,
+    "failed_at": events.FAILED_AT,
     "about_worker": list(ABOUT_WORKER),
 }

@@ -1,22 +1,28 @@
 """From what is said over HTTP of an attempt to events. Pure: instants and ids come from what was `Said`.
 
 An instant of the caller's that is later than ours is taken as ours: events of one job that come this way
-are then in the order in which they came, and no end has something after it for the sake of a clock.
+are then in the order in which they came, and no end has something after it for the sake of a clock. A failure
+is told of when the attempt ends: its event bears that instant, and its metadata when it was.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import TypeVar
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from jobtrail.api.attempt_models import FailureBody, FailureSummaryBody, StreamMetadataBody, StreamStatsBody
 from jobtrail.api.decisions import Said
-from jobtrail.events import Failure, Reporter, StreamMetadata, StreamStats, decision_id
+from jobtrail.events import FAILED_AT, Failure, Reporter, StreamMetadata, StreamStats, decision_id
 from jobtrail.kinds import EPOCH, micros
-from jobtrail.producers.failure_reason import FailureReason, descriptor, reason
+from jobtrail.producers.failure_reason import METADATA_LIMIT, FailureReason, descriptor, reason
+from jobtrail.producers.safe_text import safe_json
 
 S = TypeVar("S", StreamStatsBody, StreamMetadataBody)
+#: Characters of a failure's metadata that are kept for what is added to it.
+ADDED: Final = 200
 
 
 def stats_events(
@@ -84,9 +90,17 @@ def _reason(failure: FailureBody, said: Said) -> FailureReason:
         retryable=failure.retryable,
         from_trace_message=failure.from_trace_message,
         stream=descriptor(stream.name, stream.namespace) if stream else None,
-        metadata=failure.metadata,
-        occurred_at=not_later(failure.timestamp, said.at),
+        metadata=_metadata(failure, said),
+        occurred_at=said.at,
     )
+
+
+def _metadata(failure: FailureBody, said: Said) -> dict[str, Any] | None:
+    """With when it was, where that was before it was told of; it is there however long the rest is."""
+    if failure.timestamp is None or failure.timestamp >= micros(said.at) // 1000:
+        return failure.metadata
+    rest = safe_json(failure.metadata or {}, METADATA_LIMIT - ADDED)
+    return {**msgspec.json.decode(rest), FAILED_AT: failure.timestamp}
 
 
 def not_later(millis: int | None, now: datetime) -> datetime:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 from jobtrail import kinds
 from jobtrail.api.fields import Counter, FilterText, JobId, Millis, Number
@@ -63,14 +64,31 @@ class StreamStatsBody(Model):
 
 
 Streams = list[StreamStatsBody]
+#: Counters that are no estimates.
+COUNTED: Final = frozenset(StatsBody.model_fields) - {"estimated_records", "estimated_bytes"}
+#: JSON Schema's way of saying that without streams nothing is counted.
+NO_STREAM_SCHEMA: Final[dict[str, Any]] = {
+    "if": {
+        "properties": {"streamStats": {"type": "array", "minItems": 1}},
+        "required": ["streamStats"],
+    },
+    "else": {
+        "properties": {
+            "stats": {"properties": {to_camel(name): {"enum": [0, None]} for name in sorted(COUNTED)}}
+        },
+    },
+}
 
 
 class SaveStatsRequestBody(AttemptRequestBody):
     """What the streams of an attempt have moved so far; a stream's newest counters replace the older."""
 
+    model_config = ConfigDict(json_schema_extra=NO_STREAM_SCHEMA)
+
     stats: StatsBody = Field(
         default_factory=StatsBody,
-        description="Of the whole attempt. Totals are sums over the streams, so this is not kept.",
+        description="Of the whole attempt. Totals are sums over the streams, so this is not kept, and "
+        "refused where it counts something and streamStats names no stream.",
     )
     stream_stats: Streams | None = None
 
@@ -100,7 +118,9 @@ class FailedStream(Model):
 class FailureBody(Model):
     """A failure reason. Unknown origins and types are kept; the names of 2022 become today's."""
 
-    timestamp: Millis | None = Field(None, description="Milliseconds since 1970 UTC; absent: now.")
+    timestamp: Millis | None = Field(
+        None, description="Milliseconds since 1970 UTC; absent, or later than now: now."
+    )
     failure_origin: AnyText | None = Field(None, examples=["source"])
     failure_type: AnyText | None = Field(None, examples=["config_error"])
     internal_message: AnyText | None = None
@@ -146,7 +166,8 @@ class FailAttemptRequestBody(AttemptRequestBody):
 class JobFailureRequestBody(AttemptRequestBody):
     """The job has failed: no retry is left."""
 
-    reason: AnyText | None = Field(None, description="Why; kept where the attempt has no end of its own.")
+    attempt_number: Annotated[Number, Field(le=kinds.ATTEMPT_NUMBER.maximum)]
+    reason: AnyText | None = Field(None, description="Why; kept as a failure of the attempt.")
 
 
 class JobSuccessRequestBody(AttemptRequestBody):
@@ -165,4 +186,4 @@ class OperationResult(Model):
     """Whether it was done."""
 
     succeeded: bool
-    message: str | None = Field(None, description="Why it was not.")
+    message: str | None = Field(None, description="What it did not change, or that it cannot be read yet.")

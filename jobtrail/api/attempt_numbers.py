@@ -40,6 +40,8 @@ class Standing:
     reserved: int | None = None
     #: Whether that was kept for its caller for long enough, in vain.
     lapsed: bool = False
+    #: Whether somebody asked that the job be cancelled.
+    cancel_requested: bool = False
 
 
 def next_number(job_id: int, standing: Standing) -> int:
@@ -47,6 +49,11 @@ def next_number(job_id: int, standing: Standing) -> int:
     reserved, last = standing.reserved, -1 if standing.last is None else standing.last
     if standing.status in ENDED:
         raise ConflictError(f"job {job_id} is over ({standing.status}); make another job", job_id)
+    if standing.cancel_requested:
+        raise ConflictError(
+            f"somebody asked that job {job_id} be cancelled; it gets no more attempts, make another job",
+            job_id,
+        )
     if reserved is not None and standing.lapsed:
         waits = reserved > last and not standing.running
         if waits or set(standing.running) == {reserved}:
@@ -90,8 +97,8 @@ def start_attempt(context: Context, job_id: int, key: str | None = None) -> tupl
     """Starts the next attempt of the job: its number, and where its start stands in the log.
 
     The same `key` gives the same number, without a receipt where it was given before.
-    Raises JobNotFoundError, ConflictError where the job is over or an attempt runs, and what
-    `Context.publish` raises.
+    Raises JobNotFoundError, ConflictError where the job is over or to be cancelled or an attempt runs, and
+    what `Context.publish` raises.
     """
     limit = timedelta(seconds=context.settings.flush_timeout) + MARGIN
     with context.writing() as database:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC
 from typing import Any, Final
 
 from fastapi import APIRouter, Request, Response
@@ -16,6 +17,7 @@ from fastapi.responses import JSONResponse
 
 from jobtrail.api import attempt_events, reads
 from jobtrail.api.attempt_models import (
+    COUNTED,
     AttemptRequestBody,
     FailAttemptRequestBody,
     JobFailureRequestBody,
@@ -35,11 +37,13 @@ from jobtrail.api.models import (
     AttemptRead,
     AttemptStats,
     InvalidInput,
+    JobStatus,
     LogRead,
     Model,
     Problem,
 )
 from jobtrail.api.reads import Database, JobNotFoundError, Row
+from jobtrail.errors import FieldError
 from jobtrail.events import (
     AttemptFailed,
     AttemptHeartbeat,
@@ -64,8 +68,8 @@ RESPONSES: Final[dict[int | str, dict[str, Any]]] = {
     409: {"model": Problem, "description": "The Idempotency-Key belongs to another request."},
 }
 
-#: Why counters are not kept.
-NO_STREAM: Final = "stats: totals are sums over the streams, and streamStats names none; nothing was kept"
+#: Why counters are refused.
+NO_STREAM: Final = "totals are sums over the streams, and streamStats names none: these could not be kept"
 
 router = APIRouter(prefix="/attempt", tags=["attempts"])
 ends = APIRouter(prefix="/jobs", tags=["attempts"])
@@ -87,7 +91,10 @@ def answered(
 @router.post(
     "/create_new_attempt_number",
     response_model=NewAttemptRead,
-    responses={**RESPONSES, 409: {"model": Problem, "description": "The job is over, or an attempt runs."}},
+    responses={
+        **RESPONSES,
+        409: {"model": Problem, "description": "The job is over or to be cancelled, or an attempt runs."},
+    },
 )
 def create_new_attempt_number(
     body: NewAttemptRequestBody, request: Request, key: IdempotencyKey = None
@@ -107,10 +114,12 @@ def create_new_attempt_number(
 def save_stats(body: SaveStatsRequestBody, request: Request, key: IdempotencyKey = None) -> JSONResponse:
     """Keeps the counters of an attempt's streams.
 
-    Totals are sums over the streams. Counters of the whole attempt without any stream (`stats` alone) cannot
-    be kept: the answer is `succeeded: false` where they count something. The attempt is known to be alive.
+    Totals are sums over the streams. Counters of the whole attempt without any stream (`stats` alone) could
+    not be kept, and are refused where they count something. Without any the attempt is known to be alive.
     What comes after its end counts as of its end.
     """
+    if not body.stream_stats and any(body.stats.model_dump(include={*COUNTED}).values()):
+        raise FieldError("stats", NO_STREAM)
     shared = context(request)
     with shared.reading() as database:
         standing = attempt_standing(database, body.job_id, body.attempt_number)
@@ -121,9 +130,7 @@ def save_stats(body: SaveStatsRequestBody, request: Request, key: IdempotencyKey
     alive = AttemptHeartbeat(
         job_id=body.job_id, attempt_number=body.attempt_number, **said.mark(AttemptHeartbeat)
     )
-    lost = any(body.stats.model_dump(exclude={"estimated_records", "estimated_bytes"}).values())
-    result = OperationResult(succeeded=not lost, message=NO_STREAM if lost else None)
-    return answered(shared, result, _no_later(standing, [alive]), said)
+    return answered(shared, OperationResult(succeeded=True), _no_later(standing, [alive]), said)
 
 
 @router.post("/save_stream_metadata", response_model=OperationResult, responses=RESPONSES)
@@ -146,9 +153,10 @@ def fail_attempt(body: FailAttemptRequestBody, request: Request, _key: Idempoten
     with shared.writing() as database:
         standing = attempt_standing(database, **about)
         said = first_said(database, "AttemptFailed", *about.values())
+    told = _by_the_end(standing, said)
     events: list[Event] = [
         *attempt_events.stats_events(**about, streams=_streams(body), said=said),
-        *attempt_events.failure_events(**about, summary=body.failure_summary, said=said),
+        *attempt_events.failure_events(**about, summary=body.failure_summary, said=told),
     ]
     if "AttemptFailed" not in standing["said"]:
         events.append(AttemptFailed(**about, **said.mark(AttemptFailed)))
@@ -173,7 +181,11 @@ def get_attempt_combined_stats(body: AttemptRequestBody, request: Request) -> At
 
 @ends.post("/job_failure", response_model=OperationResult, responses=RESPONSES)
 def job_failure(body: JobFailureRequestBody, request: Request, _key: IdempotencyKey = None) -> JSONResponse:
-    """Ends a job as failed; an attempt that still runs fails with it, for the reason that is given."""
+    """Ends a job as failed; an attempt that still runs fails with it.
+
+    A reason is kept as a failure of the attempt, and there is such an attempt from then on. A job that had
+    ended before stays as it was; `message` says so.
+    """
     shared, about = context(request), _about(body)
     with shared.writing() as database:
         standing = attempt_standing(database, **about, or_none=True)
@@ -181,14 +193,18 @@ def job_failure(body: JobFailureRequestBody, request: Request, _key: Idempotency
         ended = first_said(database, "AttemptFailed", *about.values()) if runs(standing) else None
         said = first_said(database, "JobFailed", body.job_id)
     events: list[Event] = []
+    if body.reason:
+        why = replace(failures.platform(body.reason), occurred_at=_by_the_end(standing, ended or said).at)
+        events.append(attempt_events.failure_event(**about, why=why))
     if ended:
-        if body.reason:
-            why = replace(failures.platform(body.reason), occurred_at=ended.at)
-            events.append(attempt_events.failure_event(**about, why=why))
         events.append(AttemptFailed(**about, **ended.mark(AttemptFailed)))
     if "JobFailed" not in standing["said"]:
         events.append(JobFailed(job_id=body.job_id, **said.mark(JobFailed)))
-    return answered(shared, OperationResult(succeeded=True), events, *([ended] if ended else []), said)
+    before, message = standing["job_status"], None
+    if before in {JobStatus.SUCCEEDED, JobStatus.CANCELLED}:
+        message = f"job {body.job_id} was {before} before, and stays so"
+    result = OperationResult(succeeded=True, message=message)
+    return answered(shared, result, events, *([ended] if ended else []), said)
 
 
 @ends.post("/job_success_with_attempt_number", response_model=OperationResult, responses=RESPONSES)
@@ -267,6 +283,12 @@ def _no_later(standing: Row, events: Sequence[Event]) -> list[Event]:
         one if end is None else one.model_copy(update={"occurred_at": min(one.occurred_at, end)})
         for one in events
     ]
+
+
+def _by_the_end(standing: Row, said: Said) -> Said:
+    """The same, not after the end of the attempt or, where there is no attempt, of the job."""
+    end = standing["job_ended_at"] if standing["status"] is None else standing["ended_at"]
+    return said if end is None else replace(said, at=min(said.at, end.astimezone(UTC)))
 
 
 def _done(shared: Context, events: Sequence[Event], said: Said) -> Response:

@@ -15,6 +15,8 @@ SELECT
     j.connection_id,
     j.config_type,
     j.cancel_requested_by,
+    j.status AS job_status,
+    j.ended_at AS job_ended_at,
     a.status,
     a.ended_at,
     EXISTS (
@@ -37,6 +39,7 @@ WHERE j.job_id = %(job_id)s
 -- number_standing: What decides which number the next attempt of a job gets; no row where the job is unknown.
 SELECT
     j.status,
+    j.cancel_requested_at IS NOT NULL AS cancel_requested,
     (SELECT max(a.attempt_number) FROM jobtrail.attempts a WHERE a.job_id = j.job_id) AS last,
     ARRAY(
         SELECT a.attempt_number FROM jobtrail.attempts a WHERE a.job_id = j.job_id AND a.status = 'running'

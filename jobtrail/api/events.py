@@ -91,7 +91,7 @@ async def told(
 
 
 @router.get(
-    "/{job_id}/events",
+    "/{jobId}/events",
     response_class=EventSourceResponse,
     responses={
         200: {
@@ -108,7 +108,7 @@ async def told(
 )
 def get_events(
     request: Request,
-    job_id: Annotated[int, Path(ge=0, le=GREATEST, examples=[42], json_schema_extra=INT64)],
+    job_id: Annotated[int, Path(alias="jobId", ge=0, le=GREATEST, examples=[42], json_schema_extra=INT64)],
     last_event_id: Annotated[
         str | None, Header(description="Id of the last event that the client has; it is not sent again.")
     ] = None,

@@ -75,11 +75,11 @@ router = APIRouter(
 )
 
 
-@router.get("/{job_id}/history", response_model_exclude_none=True)
+@router.get("/{jobId}/history", response_model_exclude_none=True)
 def get_history(
     request: Request,
     *,
-    job_id: Annotated[int, Path(ge=0, le=GREATEST, examples=[42], json_schema_extra=INT64)],
+    job_id: Annotated[int, Path(alias="jobId", ge=0, le=GREATEST, examples=[42], json_schema_extra=INT64)],
     at: Annotated[
         DateTime | None,
         Query(

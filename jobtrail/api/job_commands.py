@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
@@ -48,7 +49,7 @@ class StreamName(Model):
 class StreamToMove(StreamName):
     """A stream of the job, with how it is read and written."""
 
-    sync_mode: FilterText | None = Field(None, description="full_refresh or incremental.")
+    sync_mode: e.SyncMode | None = Field(None, description="How it is read; absent: not known.")
     destination_sync_mode: FilterText | None = None
 
 
@@ -75,7 +76,10 @@ class JobCreateRequestBody(Scoped):
     )
 
     def event(self) -> e.JobCreated:
-        """What is asked for; its id is given later. Raises FieldError where it is not said what is to run."""
+        """What is asked for; its id is given later. Raises FieldError where that is unclear."""
+        _check_names("streams", self.streams)
+        _check_names("streamsToReset", self.streams_to_reset)
+        _check_names("streamsToRefresh", self.streams_to_refresh)
         config_id, connection_id = self.config_id, self.connection_id
         config_type = self.config_type or (e.ConfigType.SYNC if connection_id else None)
         if config_type is None:
@@ -100,6 +104,18 @@ class JobCreateRequestBody(Scoped):
             streams_to_refresh=[e.StreamDescriptor(**one.model_dump()) for one in self.streams_to_refresh],
             labels=[e.Label(key=key, value=value) for key, value in self.labels.items()],
         )
+
+
+def _check_names(field: str, streams: Sequence[StreamName]) -> None:
+    """Raises FieldError where a stream is named twice."""
+    seen: set[tuple[str | None, str]] = set()
+    for place, stream in enumerate(streams):
+        name = (stream.namespace or None, stream.name)
+        if name in seen:
+            raise FieldError(
+                f"{field}.{place}.name", f"stream {'.'.join(filter(None, name))!r} is there twice"
+            )
+        seen.add(name)
 
 
 class JobCancelRequestBody(JobIdRequestBody):

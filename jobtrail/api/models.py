@@ -159,7 +159,7 @@ class AttemptFailureSummary(Model):
 class JobFailureReason(Model):
     """Why a job is failed, incomplete or cancelled: of its last failed attempt, its text cut short."""
 
-    attempt_number: int
+    attempt_number: int | None = Field(None, description="Absent: no attempt says why; the job itself ended.")
     timestamp: int = Field(description="Milliseconds since 1970 UTC.", json_schema_extra=INT64)
     failure_origin: str | None = None
     failure_type: str | None = None

@@ -92,9 +92,9 @@ def get_retry_state(body: RetryStateRequestBody, request: Request) -> RetryState
     )
 
 
-@router.get("/jobs/{id}/advice", response_model_exclude_none=True, responses={404: {"model": Problem}})
+@router.get("/jobs/{jobId}/advice", response_model_exclude_none=True, responses={404: {"model": Problem}})
 def get_advice(
-    job_id: Annotated[int, Path(alias="id", ge=0, le=GREATEST, examples=[42])],
+    job_id: Annotated[int, Path(alias="jobId", ge=0, le=GREATEST, examples=[42])],
     request: Request,
 ) -> AdviceRead:
     """Whether to try the job again: now, at an instant, or not, and why."""

@@ -60,7 +60,7 @@ CAUSE_SCHEMA: Final[dict[str, Any]] = {
 
 
 class StreamStatusCreateRequestBody(AttemptRequestBody):
-    """A stream entered a run state. Its job says to which workspace and connection it belongs."""
+    """A stream entered a run state. connectionId and jobType are those of its job, where they are known."""
 
     model_config = ConfigDict(json_schema_extra=CAUSE_SCHEMA)
 
@@ -175,6 +175,7 @@ def _write(
     shared = context(request)
     with shared.reading() as database:
         job = attempt_standing(database, body.job_id, body.attempt_number)
+    _check_job(body, job)
     said = said_by(shared, "stream_statuses", body, key)
     reset = body.metadata.quota_reset if body.metadata else None
     event = StreamStatus(
@@ -199,18 +200,31 @@ def _write(
     return answered(shared, answer, [event.model_copy(update={"event_id": same})], said, status=status)
 
 
+def _check_job(body: StreamStatusCreateRequestBody, job: Row) -> None:
+    """Raises FieldError where the job is known to be another one than is said."""
+    known = job["connection_id"]
+    if known is not None and body.connection_id != known:
+        raise FieldError("connectionId", f"job {body.job_id} is of connection {known}")
+    if job["config_type"] is not None and body.job_type != (of := _job_type(job)):
+        raise FieldError("jobType", f"job {body.job_id} is a {job['config_type']}, whose streams have {of}")
+
+
+def _job_type(job: Row) -> StreamStatusJobType:
+    resets = job["config_type"] in {ConfigType.RESET_CONNECTION, ConfigType.CLEAR}
+    return StreamStatusJobType.RESET if resets else StreamStatusJobType.SYNC
+
+
 def _read(row: Row, workspace_id: str = UNKNOWN) -> StreamStatusRead:
     """A row as it is answered; `workspace_id` stands where the job's is not known."""
     about = (row["job_id"], row["attempt_number"], row["stream_namespace"], row["stream_name"])
     reset = row["quota_reset_at"]
-    resets = row["config_type"] in {ConfigType.RESET_CONNECTION, ConfigType.CLEAR}
     return StreamStatusRead(
         id=status_id(*about, row["run_state"]),
         workspace_id=row["workspace_id"] or workspace_id,
         connection_id=row["connection_id"] or UNKNOWN,
         job_id=row["job_id"],
         attempt_number=row["attempt_number"],
-        job_type=StreamStatusJobType.RESET if resets else StreamStatusJobType.SYNC,
+        job_type=_job_type(row),
         stream_name=row["stream_name"],
         stream_namespace=row["stream_namespace"],
         run_state=row["shown_state"],

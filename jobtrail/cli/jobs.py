@@ -90,7 +90,7 @@ def configure(parser: Parser, _name: str) -> None:
         "--limit", type=positive, default=1000, metavar="N", help="the last N events (default 1000)"
     )
     told.add_argument(
-        "--json", action="store_true", help="as jobs/{id}/history of the HTTP interface answers"
+        "--json", action="store_true", help="as jobs/{jobId}/history of the HTTP interface answers"
     )
     told.example(
         "jobtrail jobs history 42 --type Failure --type AttemptFailed",
@@ -120,7 +120,7 @@ def configure(parser: Parser, _name: str) -> None:
         "where there is nothing to do or a retry is allowed, 1 where it is to be given up.",
     )
     advised.add_argument("id", type=job_id, metavar="ID")
-    advised.add_argument("--json", action="store_true", help="as jobs/{id}/advice of the HTTP interface")
+    advised.add_argument("--json", action="store_true", help="as jobs/{jobId}/advice of the HTTP interface")
     advised.example("jobtrail jobs advice 42 --json")
     advised.set_defaults(run=_advice, parser=advised)
 
@@ -142,10 +142,7 @@ def _list(options: Namespace) -> int:
     if not jobs:
         line(nothing_found(settings, options))
         return 0
-    cells = [
-        _cells(job, row["connection_id"], row["ended_at"], attempts[job.id])
-        for job, row in zip(jobs, rows, strict=True)
-    ]
+    cells = [_cells(job, row, attempts[job.id]) for job, row in zip(jobs, rows, strict=True)]
     terminal = console()
     shown = [i for i, name in enumerate(COLUMNS) if not terminal or terminal.width >= NEEDS.get(name, 0)]
     table([COLUMNS[i] for i in shown], [[row[i] for i in shown] for row in cells], NUMBERS)
@@ -165,18 +162,16 @@ def nothing_found(settings: Settings, options: Namespace) -> str:
     )
 
 
-def _cells(
-    job: JobRead, connection: str | None, ended_at: datetime | None, attempts: list[AttemptRead]
-) -> list[str]:
+def _cells(job: JobRead, row: reads.Row, attempts: list[AttemptRead]) -> list[str]:
     totals = job.aggregated_stats
     failure = main_failure(attempts) if job.failure_reason else None
     return [
         str(job.id),
         job.status.value,
         job.config_type,
-        connection or job.config_id or "-",
+        row["connection_id"] or job.config_id or "-",
         clock(job.started_at),
-        span(duration(job, ended_at)),
+        span(duration(row)),
         amount(totals.records_emitted if totals else None),
         amount(totals.records_committed if totals else None),
         size(totals.bytes_emitted if totals else None),
@@ -184,12 +179,16 @@ def _cells(
     ]
 
 
-def duration(job: JobRead, ended_at: datetime | None, now: datetime | None = None) -> float | None:
-    """Seconds from the first start to the end, or to now, which is the time of day unless given."""
-    if job.started_at is None:
+def duration(row: reads.Row, now: datetime | None = None) -> float | None:
+    """Seconds from a job's first start to its end, or to now, which is the time of day unless given.
+
+    A job that waits for a retry runs no more: to its last change.
+    """
+    started: datetime | None = row["started_at"]
+    if started is None:
         return None
-    end = ended_at or now or datetime.now(UTC)
-    return max(0.0, end.timestamp() - job.started_at)
+    end: datetime | None = row["updated_at"] if row["status"] == JobStatus.INCOMPLETE else row["ended_at"]
+    return max(0.0, ((end or now or datetime.now(UTC)) - started).total_seconds())
 
 
 def main_failure(attempts: list[AttemptRead]) -> FailureReason | None:

@@ -110,14 +110,15 @@ def _answer(info: JobInfoRead, row: Row, now: datetime) -> None:
     if job.status not in {JobStatus.SUCCEEDED, JobStatus.RUNNING, JobStatus.PENDING}:
         line(fault(row, attempts), indent=2)
     line(committed(info), indent=2)
-    took = duration(job, row["ended_at"], now)
     if job.started_at is None:
         line(f"created {clock(job.created_at)}, not started", indent=2)
     else:
-        line(
-            f"started {clock(job.started_at)}, {'took' if row['ended_at'] else 'running for'} {span(took)}",
-            indent=2,
-        )
+        took = span(duration(row, now))
+        lasted = f"took {took}" if row["ended_at"] else f"running for {took}"
+        if job.status == JobStatus.INCOMPLETE:
+            what = "is to be cancelled" if row["cancel_requested_at"] else "waits for a retry"
+            lasted = f"ran for {took}, {what} since {clock(row['updated_at'])}"
+        line(f"started {clock(job.started_at)}, {lasted}", indent=2)
     if row["cancel_requested_at"]:
         who = row["cancel_requested_by"] or "somebody unnamed"
         line(f"cancellation asked for by {who} at {clock(row['cancel_requested_at'])}", indent=2)

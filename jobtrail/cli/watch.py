@@ -64,7 +64,7 @@ def look(database: Database, job_id: int) -> View:
     failure = main_failure(attempts) if job.failure_reason else None
     return View(
         job,
-        duration(job, row["ended_at"]),
+        duration(row),
         last.attempt_number if last else None,
         last.stream_stats if last else [],
         short(failure) if failure else "",

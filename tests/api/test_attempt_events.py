@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,7 +18,6 @@ from jobtrail.api.decisions import Said
 from jobtrail.api.fields import GREATEST
 from jobtrail.errors import ConflictError
 from jobtrail.events import AttemptFailed, AttemptSucceeded, decision_id
-from jobtrail.kinds import EPOCH
 
 SAID = Said(datetime(2026, 3, 1, 12, tzinfo=UTC), ("http", "AttemptFailed", 7, 0))
 #: All that JSON can hold; names are checked before, other text is made fit.
@@ -56,9 +56,13 @@ def test_any_failure_becomes_an_event_and_the_same_one_when_it_is_said_again(fou
     assert len({event.event_id for event in events}) == len({event.model_dump_json() for event in events})
     for event, failure in zip(events, found, strict=True):
         codec.decode(codec.encode(event))
-        said_at = failure["timestamp"]
-        told = SAID.at if said_at is None else EPOCH + timedelta(milliseconds=said_at)
-        assert event.occurred_at == min(told, SAID.at)
+        assert event.occurred_at == SAID.at
+        told, now = failure["timestamp"], int(SAID.at.timestamp() * 1000)
+        kept = json.loads(event.metadata or "{}")
+        if told is not None and told < now:
+            assert kept["failedAt"] == told
+        else:
+            assert kept.get("failedAt") == (failure["metadata"] or {}).get("failedAt")
 
 
 @given(st.lists(streams, max_size=8))
@@ -99,6 +103,8 @@ NUMBERS: list[tuple[Standing, int | str]] = [
     (Standing("running", last=0, running=[0]), "attempt 0 of job 7 runs"),
     (Standing("incomplete", last=2, running=[1]), "attempt 1 of job 7 runs"),
     (Standing("pending", reserved=0), "being started"),
+    (Standing("incomplete", last=0, cancel_requested=True), "be cancelled"),
+    (Standing("pending", reserved=0, lapsed=True, cancel_requested=True), "be cancelled"),
     (Standing("incomplete", last=0, reserved=1), "attempt 1 of job 7 is being started"),
     # Kept for its caller in vain: the next one's, whether its start became durable or not.
     (Standing("pending", reserved=0, lapsed=True), 0),

@@ -231,7 +231,7 @@ def test_whoever_repeats_a_write_says_nothing_new(worker: Worker, patient: Setti
     bodies = {one.event_id: one for one in log}
     assert all(bodies[one.event_id] == one for one in log), "one id, two bodies"
     kinds = [one.partition(":")[0] for one in worker.anomalies()]
-    assert set(kinds) <= {"success_without_evidence", "clock_off"}, "contradictions that nobody said"
+    assert set(kinds) <= {"success_without_evidence"}, "contradictions that nobody said"
 
 
 def test_one_key_is_for_one_request(worker: Worker) -> None:
@@ -275,19 +275,109 @@ def test_failures_of_old_workers_are_told_in_todays_words(worker: Worker) -> Non
 
 
 def test_a_failed_job_fails_the_attempt_that_runs_and_keeps_the_reason(worker: Worker) -> None:
-    """With no attempt, or one that has ended, the job alone fails."""
+    """Also where the attempt had ended, or nobody had heard of it; said again it is there once."""
     runs, ended, none = worker.job("a"), worker.job("b"), worker.job("c")
     attempts = [worker.attempt(runs), worker.attempt(ended), {"jobId": none, "attemptNumber": 0}]
     worker.done("attempt/fail", attempts[1], 204)
-    for attempt in attempts:
-        worker.done("jobs/job_failure", {**attempt, "connectionId": CONNECTION, "reason": "lost its worker"})
-    found = [worker.read(job_id) for job_id in (runs, ended, none)]
-    assert [one["job"]["status"] for one in found] == ["failed"] * 3
-    (why,) = found[0]["attempts"][0]["attempt"]["failureSummary"]["failures"]
-    assert (why["failureOrigin"], why["internalMessage"]) == ("airbyte_platform", "lost its worker")
-    assert found[1]["attempts"][0]["attempt"]["failureSummary"]["failures"] == []
-    assert found[2]["attempts"] == []
+    for attempt in attempts * 2:
+        body = {**attempt, "connectionId": CONNECTION, "reason": "lost its worker"}
+        assert worker.done("jobs/job_failure", body) == {"succeeded": True}
+    for job_id in (runs, ended, none):
+        found = worker.read(job_id)
+        assert found["job"]["status"] == "failed"
+        (attempt,) = found["attempts"]
+        (why,) = attempt["attempt"]["failureSummary"]["failures"]
+        assert (why["failureOrigin"], why["internalMessage"]) == ("airbyte_platform", "lost its worker")
+        assert found["job"]["failureReason"]["attemptNumber"] == 0
     assert worker.anomalies() == []
+
+
+def test_a_failed_job_without_a_reason_and_an_attempt_has_no_attempt(worker: Worker) -> None:
+    """The job alone fails, and says what is known."""
+    job_id = worker.job()
+    worker.done("jobs/job_failure", {"jobId": job_id, "attemptNumber": 0})
+    found = worker.read(job_id)
+    assert (found["job"]["status"], found["attempts"]) == ("failed", [])
+    assert found["job"]["failureReason"].keys() == {"timestamp", "externalMessage"}
+
+
+def test_the_failure_of_a_job_that_had_ended_is_told_to_change_nothing(worker: Worker) -> None:
+    """200, for it is durable, with a message; the reason is kept, and no end moves."""
+    done, gone = worker.attempt(worker.job("a")), worker.attempt(worker.job("b"))
+    worker.done("jobs/job_success_with_attempt_number", done)
+    worker.done("jobs/persist_cancellation", gone, 204)
+    for attempt, status in ((done, "succeeded"), (gone, "cancelled")):
+        answer = worker.done("jobs/job_failure", {**attempt, "reason": "it was too slow"})
+        said = f"job {attempt['jobId']} was {status} before, and stays so"
+        assert answer == {"succeeded": True, "message": said}
+        found = worker.read(attempt["jobId"])
+        assert found["job"]["status"] == status
+        failures = found["attempts"][0]["attempt"]["failureSummary"]["failures"]
+        assert "it was too slow" in {one["internalMessage"] for one in failures}
+    kinds = {one.partition(":")[0] for one in worker.anomalies()}
+    assert kinds == {"success_without_evidence", "end_not_deciding"}
+
+
+def test_a_failure_told_late_or_early_bears_its_time_and_contradicts_nothing(
+    worker: Worker, patient: Settings
+) -> None:
+    """Two hours late, before the job was; a moment early, with counters in between, also in what was then."""
+    attempt = worker.attempt(worker.job())
+    early = int(time.time() * 1000)
+    late = early - 2 * 3600 * 1000
+    worker.done("attempt/save_stats", {**attempt, "streamStats": [counted("users", recordsCommitted=3)]})
+    metadata = {"more": "x" * 30_000}
+    failures = [
+        {"timestamp": early, "failureOrigin": "source", "metadata": metadata},
+        {"timestamp": late, "failureOrigin": "destination"},
+    ]
+    worker.done("attempt/fail", {**attempt, "failureSummary": {"failures": failures}}, 204)
+    found = worker.done("attempt/get_for_job", attempt)["attempt"]["failureSummary"]["failures"]
+    assert [(one["failureOrigin"], one["timestamp"]) for one in found] == [
+        ("destination", late),
+        ("source", early),
+    ]
+    assert worker.anomalies() == []
+    history = worker.client.get(f"/v1/jobs/{attempt['jobId']}/history").json()["events"]
+    assert history[0]["eventType"] == "JobCreated"
+    for event in history[1:]:
+        then = worker.client.get(
+            f"/v1/jobs/{attempt['jobId']}/history", params={"at": event["occurredAt"]}
+        ).json()["asOf"]
+        assert not any("anomalies" in one["attempt"] for one in then["attempts"])
+    assert all(
+        one.occurred_at == of_type(published(patient), e.AttemptFailed)[0].occurred_at
+        for one in of_type(published(patient), e.Failure)
+    )
+
+
+def test_failures_told_after_the_attempts_end_are_no_activity_after_it(worker: Worker, database: str) -> None:
+    project(
+        database,
+        [
+            created(7),
+            made(e.AttemptStarted, 1, job_id=7, attempt_number=0),
+            made(e.AttemptFailed, 2, job_id=7, attempt_number=0),
+        ],
+    )
+    attempt = {"jobId": 7, "attemptNumber": 0}
+    body = {**attempt, "failureSummary": {"failures": [{"failureOrigin": "source"}]}}
+    for _ in range(2):
+        worker.done("attempt/fail", body, 204)
+    (failure,) = worker.done("attempt/get_for_job", attempt)["attempt"]["failureSummary"]["failures"]
+    assert failure["failureOrigin"] == "source"
+    assert worker.anomalies() == []
+
+
+def test_a_job_that_is_to_be_cancelled_gets_no_more_attempts(worker: Worker) -> None:
+    """While an attempt of it runs, and after that has failed by itself."""
+    attempt = worker.attempt(worker.job())
+    worker.done("jobs/cancel", {"id": attempt["jobId"]})
+    for _ in range(2):
+        answer = worker.post(NEW, {"jobId": attempt["jobId"]})
+        assert (answer.status_code, answer.json()["id"]) == (409, attempt["jobId"])
+        assert "be cancelled" in answer.json()["message"]
+        worker.done("attempt/fail", attempt, 204)
 
 
 def test_a_cancelled_attempt_keeps_its_failures_and_its_partial_success(worker: Worker) -> None:
@@ -331,19 +421,18 @@ def test_a_callers_clock_that_is_ahead_makes_no_contradiction(worker: Worker) ->
     assert worker.anomalies() == []
 
 
-def test_counters_of_no_stream_are_not_claimed_to_be_kept(worker: Worker) -> None:
+def test_counters_of_no_stream_are_refused(worker: Worker) -> None:
     """Totals are sums over streams; estimates and silence are no loss. The attempt is alive all the same."""
     attempt = worker.attempt(worker.job())
     before = worker.done("attempt/get_for_job", attempt)["attempt"]["updatedAt"]
-    lost = worker.done("attempt/save_stats", {**attempt, "stats": {"recordsEmitted": 7}})
-    empty = worker.done(
-        "attempt/save_stats", {**attempt, "stats": {"estimatedRecords": 7}, "streamStats": []}
-    )
-    assert (lost.pop("message").partition(":")[0], lost, empty) == (
-        "stats",
-        {"succeeded": False},
-        {"succeeded": True},
-    )
+    nothing: list[dict[str, Any]] = [{}, {"streamStats": None}, {"streamStats": []}]
+    for streams in nothing:
+        lost = worker.post("attempt/save_stats", {**attempt, "stats": {"recordsEmitted": 7}, **streams})
+        assert lost.status_code == 422
+        assert [one["propertyPath"] for one in lost.json()["validationErrors"]] == ["stats"]
+    stats = {"estimatedRecords": 7, "recordsEmitted": 0}
+    empty = worker.done("attempt/save_stats", {**attempt, "stats": stats, "streamStats": []})
+    assert empty == {"succeeded": True}
     assert worker.done("attempt/get_combined_stats", attempt) == {}
     assert worker.done("attempt/get_for_job", attempt)["attempt"]["updatedAt"] >= before
 
@@ -526,6 +615,7 @@ MISFITS: list[tuple[str, dict[str, Any], str]] = [
         "failureSummary.failures.0.timestamp",
     ),
     ("jobs/job_failure", {**ATTEMPT, "reason": 7}, "reason"),
+    ("jobs/job_failure", {"jobId": 1, "attemptNumber": 1024}, "attemptNumber"),
     ("jobs/persist_cancellation", {**ATTEMPT, "attemptFailureSummary": []}, "attemptFailureSummary"),
 ]
 

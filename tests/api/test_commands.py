@@ -230,6 +230,27 @@ def test_airbytes_own_request_makes_a_sync(client: httpx.Client) -> None:
     assert (unsaid.status_code, unsaid.json()["validationErrors"][0]["propertyPath"]) == (422, "configType")
 
 
+def test_how_a_stream_is_read_is_one_of_two_ways_and_none_is_named_twice(client: httpx.Client) -> None:
+    """Nothing of such a request is kept; another namespace is another stream."""
+    users = {"name": "users", "syncMode": "incremental"}
+    misfits: list[tuple[str, Any]] = [
+        ("streams.0.syncMode", {"streams": [{"name": "users", "syncMode": "sideways"}]}),
+        ("streams.0.syncMode", {"streams": [{"name": "users", "syncMode": ""}]}),
+        (
+            "streams.2.name",
+            {"streams": [users, {**users, "namespace": "a"}, {"name": "users", "namespace": ""}]},
+        ),
+        ("streamsToReset.1.name", {"streamsToReset": [{"name": "users"}] * 2}),
+        ("streamsToRefresh.1.name", {"streamsToRefresh": [{"name": "users"}] * 2}),
+    ]
+    for field, fields in misfits:
+        answer = create(client, {**SYNC, **fields})
+        assert answer.status_code == 422, field
+        assert [one["propertyPath"] for one in answer.json()["validationErrors"]] == [field]
+    full = {**users, "namespace": "a", "syncMode": "full_refresh"}
+    assert create(client, {**SYNC, "streams": [users, full]}).json()["job"]["id"] == 1
+
+
 def test_a_job_that_nobody_runs_is_cancelled_at_once(client: httpx.Client) -> None:
     """Who cancelled is kept; a job that is over, or does not exist, is told with its id."""
     job_id = create(client).json()["job"]["id"]

@@ -276,6 +276,6 @@ def test_a_slow_reader_is_told_the_newest(http: Any, database: str) -> None:
 
 def test_the_document_describes_the_stream(http: Any) -> None:
     """text/event-stream with an example, and every status it can answer."""
-    operation = http.client.get("/openapi.json").json()["paths"]["/v1/jobs/{job_id}/events"]["get"]
+    operation = http.client.get("/openapi.json").json()["paths"]["/v1/jobs/{jobId}/events"]["get"]
     assert set(operation["responses"]) == {"200", "204", "401", "403", "404", "422", "503"}
     assert list(operation["responses"]["200"]["content"]) == ["text/event-stream"]

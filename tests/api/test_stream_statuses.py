@@ -88,10 +88,10 @@ def test_lists_are_filtered_and_paged(worker: Worker) -> None:
         worker.attempt(worker.job()),
         worker.attempt(worker.job("other", configType="clear", **NO_STREAMS)),
     )
-    for attempt in (sync, reset):
+    for attempt, about in ((sync, {}), (reset, {"connectionId": "other", "jobType": "RESET"})):
         for name in ("orders", "users"):
             for state in ("PENDING", "RUNNING"):
-                worker.done("stream_statuses/create", status(attempt, state, name), 201)
+                worker.done("stream_statuses/create", status(attempt, state, name, **about), 201)
     worker.done("stream_statuses/create", status(sync, "RUNNING", streamNamespace="public"), 201)
     assert len(listed(worker)) == 9
     for filters, count in (
@@ -199,6 +199,19 @@ def test_a_field_that_does_not_fit_is_named(worker: Worker) -> None:
         answer = worker.post(f"stream_statuses/{path}", body)
         assert answer.status_code == 422, (path, fields)
         assert [one["propertyPath"] for one in answer.json()["validationErrors"]] == [field]
+
+
+def test_what_contradicts_the_job_is_refused_by_field(worker: Worker) -> None:
+    """Its connection and its kind are known; of a job of which they are not, all is taken."""
+    attempt = worker.attempt(worker.job())
+    for field, fields in (("connectionId", {"connectionId": WORKSPACE}), ("jobType", {"jobType": "RESET"})):
+        answer = worker.post("stream_statuses/create", status(attempt, "RUNNING", **fields))
+        assert answer.status_code == 422
+        assert [one["propertyPath"] for one in answer.json()["validationErrors"]] == [field]
+    reset = worker.attempt(worker.job("other", configType="reset_connection", streams=[]))
+    about = {"connectionId": "other", "jobType": "RESET"}
+    assert worker.done("stream_statuses/create", status(reset, "RUNNING", **about), 201)["jobType"] == "RESET"
+    assert listed(worker, jobId=attempt["jobId"]) == []
 
 
 def test_streams_of_the_job_are_those_of_the_scene(worker: Worker) -> None:

@@ -78,6 +78,18 @@ def test_show_gives_the_answer_first(settings: Settings) -> None:
     assert answer["anomalies"] == []
 
 
+def test_how_long_a_job_took_is_told_by_its_own_instants(settings: Settings) -> None:
+    """Not by whole seconds; one that waits for a retry runs no more."""
+    about = {"job_id": 1, "attempt_number": 0}
+    publish(settings, [created(1), made(e.AttemptStarted, 1.6, **about), made(e.AttemptFailed, 4, **about)])
+    for _ in range(2):
+        shown = jobtrail(settings, "jobs", "show", "1").stdout
+        assert ", ran for 2.4 s, waits for a retry since 20" in shown
+        assert "2.4 s" in jobtrail(settings, "jobs", "list").stdout
+    publish(settings, [made(e.JobFailed, 5, job_id=1)])
+    assert ", took 3.4 s\n" in jobtrail(settings, "jobs", "show", "1").stdout
+
+
 def test_a_job_that_does_not_exist_is_status_1(settings: Settings) -> None:
     for command in ("show", "watch", "cancel"):
         found = jobtrail(settings, "jobs", command, "4711")

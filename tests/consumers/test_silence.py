@@ -20,7 +20,7 @@ from jobtrail.consumers.silence import (
     interval_of,
     limit_of,
 )
-from jobtrail.events import AttemptFailed, Event, Failure
+from jobtrail.events import AttemptFailed, Cancelled, Event, Failure
 from jobtrail.job_types import JobType, silence_limit
 from jobtrail.settings import Settings
 
@@ -33,6 +33,14 @@ def attempt(sign: float = 0) -> Awaited:
     """An attempt that was last heard of so many seconds after AT."""
     heard = AT + timedelta(seconds=sign)
     return Awaited(Rule.SILENT, 7, 0, JobType.CHECK, heard, heard, LIMIT)
+
+
+def failed(one: Awaited) -> tuple[Failure, AttemptFailed]:
+    """What is decided of an attempt."""
+    failure, end = (event for event in decision(one) if not isinstance(event, Cancelled))
+    assert isinstance(failure, Failure)
+    assert isinstance(end, AttemptFailed)
+    return failure, end
 
 
 def observe(timers: Timers, second: float, *awaited: Awaited) -> list[Awaited]:
@@ -137,7 +145,7 @@ def test_no_decision_without_its_limit_of_silence_and_all_watchdogs_decide_alike
         away = [min(end, as_of) - max(start, as_of - LIMIT) for start, end in outages]
         assert max(away, default=0) <= LAPSE
     silences = {one.since for _, one in decided}
-    assert len({failure.event_id for failure, _ in (decision(one) for _, one in decided)}) == len(silences)
+    assert len({failed(one)[0].event_id for _, one in decided}) == len(silences)
     event(f"{len(silences)} silences decided, by {len(decided)}")
 
 
@@ -163,24 +171,37 @@ def test_a_decision_is_the_same_to_the_byte_wherever_it_is_made(
     rule: Rule, about: tuple[int, int], since: datetime, limit: float, hours: int
 ) -> None:
     """Also where Postgres tells instants in another time zone; and it always fits the wire."""
-    here = Awaited(rule, *about, JobType.CHECK, since, None, limit)
+    here = Awaited(rule, *about, JobType.CHECK, since, None, limit, "ann")
     elsewhere = replace(here, since=since.astimezone(timezone(timedelta(hours=hours))))
     ours, theirs = decision(here), decision(elsewhere)
     assert [codec.encode(one) for one in ours] == [codec.encode(one) for one in theirs]
-    assert len({one.event_id for one in ours}) == 2
+    assert len({one.event_id for one in ours}) == len(ours) == (3 if rule == Rule.CANCEL_UNCONFIRMED else 2)
     assert all(one.event_id[14] == "8" for one in ours)
 
 
 @pytest.mark.parametrize("rule", Rule)
 def test_a_decision_says_what_was_waited_for_and_that_a_retry_may_help(rule: Rule) -> None:
-    failure, failed = decision(replace(attempt(), rule=rule))
-    assert failure.occurred_at == failed.occurred_at == AT + timedelta(seconds=LIMIT)
+    """But not of what is to be cancelled."""
+    failure, end = failed(replace(attempt(), rule=rule))
+    assert failure.occurred_at == end.occurred_at == AT + timedelta(seconds=LIMIT)
     assert (failure.failure_origin, failure.failure_type) == ("airbyte_platform", "heartbeat_timeout")
-    assert failure.retryable is True
+    assert failure.retryable is (None if rule == Rule.CANCEL_UNCONFIRMED else True)
     assert failure.stream_name is None
     assert failure.internal_message is not None
     assert "for 10 s after 2026-05-01 12:00:00" in failure.internal_message
     assert failure.external_message
+
+
+def test_a_cancel_that_nobody_confirms_cancels_the_job_once() -> None:
+    """Whichever of its attempts run, and where none does; by who asked, at the end of the limit."""
+    waiting = replace(attempt(), rule=Rule.CANCEL_UNCONFIRMED, requested_by="ann")
+    others = [replace(waiting, attempt_number=number) for number in (1, None)]
+    cancels = [event for one in (waiting, *others) for event in decision(one) if isinstance(event, Cancelled)]
+    assert len(cancels) == 3
+    assert cancels == [cancels[0]] * 3
+    assert (cancels[0].job_id, cancels[0].attempt_number, cancels[0].cancelled_by) == (7, None, "ann")
+    assert cancels[0].occurred_at == AT + timedelta(seconds=LIMIT)
+    assert decision(others[1]) == [cancels[0]]
 
 
 def test_what_no_worker_took_waits_as_long_as_a_job_may_wait_for_one() -> None:
@@ -203,8 +224,8 @@ def test_decisions_differ_by_rule_attempt_and_sign() -> None:
         attempt(1),
     ]
     told: list[Event] = [part for one in (base, *others) for part in decision(one)]
-    assert len({one.event_id for one in told}) == len(told) == 10
-    assert {type(one) for one in told} == {Failure, AttemptFailed}
+    assert len({one.event_id for one in told}) == len(told) == 11
+    assert {type(one) for one in told} == {Failure, AttemptFailed, Cancelled}
 
 
 def test_the_watchdog_looks_often_enough_for_the_shortest_limit() -> None:

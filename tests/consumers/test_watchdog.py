@@ -115,6 +115,7 @@ def wait_for(settings: Settings, *expected: tuple[Any, ...]) -> None:
 
 RUNNING = ("running", 0, "running")
 INCOMPLETE = ("incomplete", 0, "failed")
+CANCELLED = ("cancelled", 0, "failed")
 
 
 def created(job_id: int = JOB) -> e.JobCreated:
@@ -312,24 +313,49 @@ def test_a_worker_that_comes_back_is_an_anomaly_and_a_retry_may_start(quick: Set
     decisions(quick)
 
 
-def test_a_cancel_that_a_living_worker_never_confirms_ends_its_attempt(quick: Settings) -> None:
+def cancels(settings: Settings) -> list[e.Cancelled]:
+    """Those in the log, however often they were published."""
+    return [*{event.event_id: event for event in of_type(published(settings), e.Cancelled)}.values()]
+
+
+def test_a_cancel_that_a_living_worker_never_confirms_cancels_the_job(quick: Settings) -> None:
+    """Its attempt fails, and the job is cancelled by who asked, at the same instant; nobody retries it."""
     with service(quick, watchdogs=2), worker(quick) as attempt:
         wait_for(quick, RUNNING)
         request = e.CancelRequested(job_id=JOB, requested_by="ann")
         attempt._publisher.publish(request)
-        wait_for(quick, INCOMPLETE)
+        wait_for(quick, CANCELLED)
         time.sleep(2 * LIMIT)  # it beats on, and is not failed again
-        failure, _ = decisions(quick)
+        failure, end = decisions(quick)
         assert (failure.occurred_at - request.occurred_at).total_seconds() == LIMIT
         assert "cancel" in (failure.internal_message or "")
+        assert failure.retryable is None
+        (cancel,) = cancels(quick)
+        assert (cancel.attempt_number, cancel.cancelled_by) == (None, "ann")
+        assert cancel.occurred_at == failure.occurred_at == end.occurred_at
+        assert statuses(quick) == [CANCELLED]
         wait_until(lambda: anomalies(quick) == {"activity_after_end"})
+    reasons = query(quick.database_url, "SELECT failure_reason ->> 'failureType' FROM jobtrail.jobs")
+    assert reasons == [("manual_cancellation",)]
+
+
+def test_a_cancel_of_a_worker_that_is_dead_cancels_the_job(quick: Settings) -> None:
+    """Nothing is heard after the request: the attempt fails for its silence, the job by the cancel."""
+    with service(quick), Publisher(quick) as publisher:
+        publisher.publish_all([created(), taken(), e.CancelRequested(job_id=JOB, requested_by="ann")])
+        wait_for(quick, CANCELLED)
+        decisions(quick)
+        assert [cancel.cancelled_by for cancel in cancels(quick)] == ["ann"]
+        assert anomalies(quick) == set()
 
 
 def test_a_cancel_of_a_job_that_nobody_runs_does_not_wait_for_ever(quick: Settings) -> None:
+    """It is cancelled, without an attempt that never was."""
     with service(quick), Publisher(quick) as publisher:
         publisher.publish_all([created(), e.CancelRequested(job_id=JOB)])
-        wait_for(quick, INCOMPLETE)
-    decisions(quick)
+        wait_for(quick, ("cancelled", None, None))
+    assert len(cancels(quick)) == 1
+    assert of_type(published(quick), e.Failure) == []
 
 
 def test_a_job_that_no_worker_takes_is_failed(quick: Settings) -> None:
@@ -390,7 +416,7 @@ def test_an_attempt_that_no_worker_takes_ends_in_time_and_so_does_its_cancel(qui
         publisher.publish_all([*(created(job_id) for job_id in started_at), *started_at.values()])
         request = e.CancelRequested(job_id=JOB + 1)
         publisher.publish(request)
-        wait_for(patient, INCOMPLETE, INCOMPLETE)
+        wait_for(patient, INCOMPLETE, CANCELLED)
     failures = {failure.job_id: failure for failure in of_type(published(patient), e.Failure)}
     assert (failures[JOB].occurred_at - started_at[JOB].occurred_at).total_seconds() == 1.5 * LIMIT
     assert failures[JOB].external_message == "Nobody reported on this attempt in time"

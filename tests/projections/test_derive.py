@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -353,6 +355,65 @@ def test_a_clock_that_is_off_is_shown(store: Store) -> None:
         tx.merge(fold(frames))
         tx.derive()
     assert Told(store, [created(0.5)]).anomalies >= {(None, "clock_off")}
+
+
+def test_a_failure_told_of_late_is_no_clock_that_is_off(store: Store) -> None:
+    told = [created(), attempt(1, 0, e.AttemptStarted), attempt(2, 0, e.Failure, failure_origin="source")]
+    frames = frames_of(told)
+    late = 2 * 3600 * 1_000_000
+    failures = frames[e.Failure]
+    frames[e.Failure] = failures.with_columns(_broker_at=failures["_broker_at"] + late)
+    with store.transaction() as tx:
+        tx.merge(fold(frames))
+        tx.derive()
+    assert Told(store, [attempt(3, 0, e.AttemptFailed)]).anomalies == set()
+
+
+def test_failures_bear_and_are_ordered_by_the_time_that_their_metadata_tells(store: Store) -> None:
+    """What is no time there is only metadata; an attempt ends by when its failure was told of."""
+
+    def failed(second: float, **metadata: Any) -> e.Event:
+        return attempt(second, 0, e.Failure, internal_message=str(second), metadata=json.dumps(metadata))
+
+    ms = int(at(0).timestamp() * 1000) - 7_200_123
+    odd = ["1" * 40, -5, 1e300, None, [ms], 12]
+    told = Told(
+        store,
+        [
+            created(),
+            attempt(1, 0, e.AttemptStarted),
+            failed(2),
+            failed(3, failedAt=ms, more=1),
+            *(failed(4 + n, failedAt=value) for n, value in enumerate(odd)),
+        ],
+    )
+    failures = told.summary(0)["failures"]
+    assert [one["internalMessage"] for one in failures] == ["3", "2", "4", "5", "6", "7", "8", "9"]
+    assert failures[0]["timestamp"] == ms
+    assert failures[0]["metadata"] == {"more": 1, "jobId": JOB, "attemptNumber": 0}
+    assert failures[2]["timestamp"] == int(at(4).timestamp() * 1000)
+    assert told.attempts[0][1] == at(2)
+
+
+@pytest.mark.parametrize("smaller", [e.AttemptFailed, e.Cancelled])
+def test_a_cancellation_at_the_instant_of_an_attempts_end_is_the_earlier_one(
+    store: Store, smaller: type[e.Event]
+) -> None:
+    """Whichever id is smaller: who ends an attempt because its job is cancelled does both at once."""
+    ids = sorted(e.new_event_id() for _ in range(2))
+    failed_id, cancelled_id = ids if smaller is e.AttemptFailed else ids[::-1]
+    told = Told(
+        store,
+        [
+            created(),
+            attempt(1, 0, e.AttemptStarted),
+            attempt(2, 0, e.AttemptFailed, event_id=failed_id),
+            job(2, e.Cancelled, event_id=cancelled_id),
+        ],
+    )
+    assert told.attempts[0][:2] == ("failed", at(2))
+    kinds = [one["failureType"] for one in told.summary(0)["failures"]]
+    assert (told.status, kinds) == ("cancelled", ["manual_cancellation"])
 
 
 def test_a_checkpoint_moves_with_the_rows_or_not_at_all(store: Store) -> None:

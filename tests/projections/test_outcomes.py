@@ -173,6 +173,27 @@ def test_a_cancelled_job_says_so_before_what_failed_earlier(store: Store) -> Non
     assert "failureOrigin" not in short_failure(store)
 
 
+@pytest.mark.parametrize("attempts", [[], [started(), attempt(2, 0, e.AttemptFailed)]], ids=["none", "mute"])
+def test_a_job_whose_attempts_say_nothing_says_what_is_known_15100(
+    store: Store, attempts: list[e.Event]
+) -> None:
+    """Cancelled or failed, before any attempt or after one that gave no reason."""
+    assert short_failure_of(store, [created(), *attempts, job(4, e.JobFailed)]) == {
+        "timestamp": int(at(4).timestamp() * 1000),
+        "externalMessage": "This job failed, and nobody said why",
+    }
+    assert short_failure_of(store, [job(3, e.Cancelled)]) == {
+        "timestamp": int(at(3).timestamp() * 1000),
+        "failureType": "manual_cancellation",
+        "externalMessage": "This job was cancelled",
+    }
+
+
+def short_failure_of(store: Store, events: list[e.Event]) -> Any:
+    Told(store, events)
+    return short_failure(store)
+
+
 def test_an_organization_resolves_to_its_only_default_workspace(store: Store) -> None:
     """What JobCreated carries goes first; without one default, or with two, there is none."""
 
