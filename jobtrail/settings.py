@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, Self
@@ -16,6 +16,7 @@ from typing import Final, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jobtrail.errors import SettingError
+from jobtrail.near import nearest
 
 #: Permanent names. Renaming one would strand data that exists.
 EVENTS_TOPIC: Final = "jobtrail.events"
@@ -179,7 +180,9 @@ class Settings(BaseModel):
             elif field in cls.model_fields and field != "kafka_client":
                 values[field] = text
             elif variable not in OTHER_VARIABLES:
-                raise SettingError(variable, "no such setting", f"known are {', '.join(cls.variables())}")
+                raise SettingError(
+                    variable, "no such setting", _nearest(variable, [*cls.variables(), *OTHER_VARIABLES])
+                )
         for field, fallback in FALLBACKS.items():
             if field not in values and environ.get(fallback):
                 values[field] = environ[fallback]
@@ -214,12 +217,20 @@ def _from_kubernetes(variable: str, text: str) -> bool:
     )
 
 
+def _nearest(variable: str, known: Iterable[str]) -> str:
+    return f"the nearest that there is: {nearest(variable, known, cutoff=0)}"
+
+
+def _client_variable(name: str) -> str:
+    return KAFKA_PREFIX + name.replace(".", "_").upper()
+
+
 def _client_setting(variable: str) -> str:
     name = variable.removeprefix(KAFKA_PREFIX).lower().replace("_", ".")
     if name not in KAFKA_CLIENT_SETTINGS:
         raise SettingError(
             variable,
             f"{name} is not passed on to Kafka clients",
-            f"allowed are {', '.join(sorted(KAFKA_CLIENT_SETTINGS))}",
+            _nearest(variable, map(_client_variable, sorted({*KAFKA_CLIENT_SETTINGS, "bootstrap.servers"}))),
         )
     return name

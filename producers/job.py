@@ -25,6 +25,7 @@ from jobtrail.producers.client import log, worker_name
 from jobtrail.producers.facts import make
 from jobtrail.producers.publisher import Publisher
 from jobtrail.producers.shared import shared_publisher
+from jobtrail.scope import scope_misfit
 from jobtrail.settings import Settings
 
 
@@ -74,6 +75,8 @@ class Job:
         """
         if config_id is None and connection_id is None:
             raise UsageError("a job needs connection_id=, or config_id= for what it runs instead")
+        if misfit := scope_misfit(scope_type, scope_id, workspace_id):
+            raise UsageError(f"{misfit.field}: {misfit.found}")
         created = make(
             JobCreated,
             job_id=offline_job_id() if job_id is None else job_id,

@@ -12,6 +12,7 @@ import yaml
 from jobtrail import events
 from jobtrail.cli.main import COMMANDS
 from jobtrail.embedded.jars import Lock
+from jobtrail.projections.anomalies import AnomalyKind
 from jobtrail.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -58,6 +59,16 @@ def test_the_glossary_is_there_and_sorted_into_terms() -> None:
     glossary = (ROOT / "ARCHITECTURE.md").read_text().partition("## Glossary")[2]
     for term in ("attempt id", "attempt number", "partial success", "checkpoint", "dead letter"):
         assert f"| {term} |" in glossary
+
+
+def test_every_kind_of_anomaly_is_known_and_in_the_table_with_what_to_do() -> None:
+    """derive.sql finds them, AnomalyKind tells of them, ARCHITECTURE.md shows what that says."""
+    derive = (ROOT / "projections" / "derive.sql").read_text()
+    found = derive.partition("INSERT INTO found")[2].partition("DELETE FROM anomalies")[0]
+    assert set(re.findall(r"'([a-z]+(?:_[a-z]+)+)'", found)) == {*AnomalyKind}
+    page = (ROOT / "ARCHITECTURE.md").read_text()
+    for kind in AnomalyKind:
+        assert f"| `{kind}` | {kind.meaning} | {kind.remedy} |" in page
 
 
 def test_compose_runs_the_version_of_kafka_that_is_locked() -> None:

@@ -6,6 +6,7 @@ import hmac
 import ipaddress
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -25,6 +26,8 @@ TOKEN_PATHS: Final = tuple(
 OPEN_PATHS: Final = frozenset(
     {"/health", "/ready", "/v1/health", "/public/v1/health", "/api/public/v1/health", *TOKEN_PATHS}
 )
+#: The description of the interface, its page, and what that loads: no data, for browsers that show no token.
+_DESCRIPTION: Final = re.compile(r"/openapi\.json|/docs|/static-offline-docs/[\w.-]+")
 #: A short token can be guessed.
 SHORTEST_TOKEN: Final = 16
 
@@ -73,14 +76,20 @@ class Tokens:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection."""
-        if scope["type"] != "http" or not self.tokens or scope["path"] in OPEN_PATHS:
+        if scope["type"] != "http" or not self.tokens or _is_open(scope["path"]):
             await self.app(scope, receive, send)
             return
         kind, _, shown = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
         if kind.lower() == b"bearer" and is_known(shown.strip(), self.tokens):
             await self.app(scope, receive, send)
         else:
-            await answer(send, 401, "a bearer token is needed", (b"www-authenticate", b"Bearer"))
+            wrong = kind.lower() == b"bearer" and shown.strip()
+            said = "the bearer token is none of this server's tokens" if wrong else "a bearer token is needed"
+            await answer(send, 401, said, (b"www-authenticate", b"Bearer"))
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN_PATHS or _DESCRIPTION.fullmatch(path) is not None
 
 
 class LocalHosts:

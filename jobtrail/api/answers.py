@@ -135,6 +135,7 @@ def _job(row: Row, totals: Answer, by_stream: list[Answer] | None) -> Answer:
         created_at=_seconds(row["created_at"]),
         updated_at=_seconds(row["updated_at"]),
         started_at=_seconds(row["started_at"]),
+        cancel_requested_at=_seconds(row["cancel_requested_at"]),
         status=row["status"],
         reset_config=_ResetConfig(to_reset) if to_reset else None,
         refresh_config=_RefreshConfig(to_refresh) if to_refresh else None,

@@ -16,6 +16,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import compile_path
 
+from jobtrail.api import misfits
 from jobtrail.api.access import TOKEN_PATH, TOKEN_PATHS, BodyLimit, LocalHosts, Tokens, is_loopback
 from jobtrail.api.context import Context, NotYetReadableError
 from jobtrail.api.document import document
@@ -176,13 +177,14 @@ def _allowed(request: Request) -> str:
     return ", ".join(sorted({method.upper() for methods in found for method in methods}))
 
 
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
     """Names each field; never repeats what was sent."""
     assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for it
+    endpoint = getattr(request.scope.get("route"), "endpoint", None)
     problems = []
     for found in error.errors():
         field = "" if found["type"] == "json_invalid" else ".".join(map(str, found["loc"][1:]))
-        message = found["msg"].removeprefix("Value error, ")  # pydantic's, before each of ours
+        message = misfits.said(found, endpoint)
         if not field and isinstance(error.body, bytes):  # FastAPI reads nothing else as JSON
             message = "it is not said to be JSON; send it with content-type: application/json"
         problems.append(FieldProblem(property_path=field or "body", message=message))

@@ -14,6 +14,7 @@ from jobtrail.events import Name
 INT64: Final[dict[str, Any]] = {"format": "int64"}
 #: An int64 that OpenAPI, whose bounds are floats, tells exactly; the greatest of all it cannot.
 GREATEST: Final = 9 * 10**18
+NO_DATE_TIME: Final = "it is no date-time such as 2026-03-01T12:00:00Z"
 _DATE_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d")
 
 
@@ -27,7 +28,7 @@ def _date_time(value: object) -> object:
     """Pydantic takes numbers, also as text, for seconds since 1970."""
     if isinstance(value, datetime) or (isinstance(value, str) and _DATE_TIME.match(value)):
         return value
-    raise ValueError("it is no date-time such as 2026-03-01T12:00:00Z")
+    raise ValueError(NO_DATE_TIME)
 
 
 def _encodable(value: str) -> str:
@@ -35,6 +36,12 @@ def _encodable(value: str) -> str:
         value.encode()
     except UnicodeEncodeError:
         raise ValueError("half of a surrogate pair is no character") from None
+    return value
+
+
+def _filled(value: str) -> str:
+    if not value.strip():
+        raise ValueError("it is blank")
     return value
 
 
@@ -74,6 +81,8 @@ Millis = Annotated[
 DateTime = Annotated[AwareDatetime, BeforeValidator(_date_time)]
 #: Text that Postgres and Kafka can hold.
 FilterText = Annotated[Name, AfterValidator(_encodable)]
+#: The same, and something to see in it: no identifier is blank.
+FilledText = Annotated[FilterText, Field(min_length=1), AfterValidator(_filled)]
 #: What leaves as whole seconds since 1970 UTC.
 EpochSeconds = Annotated[int, BeforeValidator(_seconds), Field(json_schema_extra=INT64)]
 #: A count that may not be known; sums are numeric in SQL, and leave as integers.

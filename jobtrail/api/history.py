@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Field
 from jobtrail.api import past, reads
 from jobtrail.api.context import context
 from jobtrail.api.fields import GREATEST, INT64, DateTime
-from jobtrail.api.models import InvalidInput, JobInfoRead, Model, Problem
+from jobtrail.api.models import Exact, InvalidInput, JobInfoRead, Model, Problem
 from jobtrail.settings import Settings
 
 #: Events of one answer where the caller names no number, and the most.
@@ -30,6 +30,21 @@ def _known(name: str) -> str:
 
 
 JobEventType = Annotated[str, AfterValidator(_known), Field(json_schema_extra={"enum": [*past.TYPES]})]
+
+
+class HistoryQuery(Exact):
+    """Which events of a job."""
+
+    at: DateTime | None = Field(
+        None,
+        description="Only what had happened by then, and the job as it was: ISO 8601 with an offset.",
+        examples=["2026-03-01T12:00:09Z"],
+    )
+    types: list[JobEventType] = Field(
+        default_factory=list, description="Only these; by default all but AttemptHeartbeat."
+    )
+    limit: int = Field(DEFAULT_EVENTS, ge=1, le=MOST_EVENTS)
+    offset: int = Field(0, ge=0, le=GREATEST, json_schema_extra=INT64)
 
 
 class HistoryEvent(Model):
@@ -80,18 +95,7 @@ def get_history(
     request: Request,
     *,
     job_id: Annotated[int, Path(alias="jobId", ge=0, le=GREATEST, examples=[42], json_schema_extra=INT64)],
-    at: Annotated[
-        DateTime | None,
-        Query(
-            description="Only what had happened by then, and the job as it was: ISO 8601 with an offset.",
-            examples=["2026-03-01T12:00:09Z"],
-        ),
-    ] = None,
-    types: Annotated[
-        list[JobEventType] | None, Query(description="Only these; by default all but AttemptHeartbeat.")
-    ] = None,
-    limit: Annotated[int, Query(ge=1, le=MOST_EVENTS)] = DEFAULT_EVENTS,
-    offset: Annotated[int, Query(ge=0, le=GREATEST, json_schema_extra=INT64)] = 0,
+    wanted: Annotated[HistoryQuery, Query()],
 ) -> JobHistory:
     """The events of a job as they happened: lifecycle, stats, statuses; heartbeats on request.
 
@@ -102,9 +106,7 @@ def get_history(
     if not _readers.acquire(timeout=1.0):
         raise HTTPException(503, f"{READERS} others are reading the event log; ask again in a moment")
     try:
-        return history_of(
-            shared.settings, shared.reading, job_id, at=at, types=types, limit=limit, offset=offset
-        )
+        return history_of(shared.settings, shared.reading, job_id, wanted)
     finally:
         _readers.release()
 
@@ -113,21 +115,17 @@ def history_of(
     settings: Settings,
     reading: past.Reading,
     job_id: int,
-    *,
-    at: datetime | None,
-    types: list[JobEventType] | None,
-    limit: int,
-    offset: int,
+    asked: HistoryQuery,
 ) -> JobHistory:
     """The answer. Raises JobNotFoundError, also where the job was not there yet at that moment."""
-    wanted = frozenset(types) if types else past.BY_DEFAULT
+    at, as_of = asked.at, None
+    wanted = frozenset(asked.types) if asked.types else past.BY_DEFAULT
     found = past.past_of(settings, reading, job_id, past.TYPES if at else wanted)
-    as_of = None
     if at is not None:
         found = found.until(at)
         with past.as_it_was(settings, found) as database:
             as_of = reads.job_info(database, job_id, None)
-    return answer(found, at=at, as_of=as_of, wanted=wanted, limit=limit, offset=offset)
+    return answer(found, at=at, as_of=as_of, wanted=wanted, limit=asked.limit, offset=asked.offset)
 
 
 def answer(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic.alias_generators import to_camel
 
-from jobtrail.api.fields import GREATEST, INT64, WHOLE, DateTime, FilterText, JobId, or_null
-from jobtrail.api.models import AttemptRead, JobRead, JobStatus, Model
+from jobtrail.api.fields import GREATEST, INT64, WHOLE, DateTime, FilledText, FilterText, JobId, or_null
+from jobtrail.api.models import AttemptRead, Exact, JobRead, JobStatus, Model
+from jobtrail.events import ConfigType
 
 #: Most jobs in one answer of jobs/list, and its size where the caller names none.
 MAX_PAGE: Final = 1000
@@ -37,11 +40,16 @@ class JobOptionalRead(Model):
     job: JobRead | None = None
 
 
-class Pagination(Model):
+class Pagination(Exact):
     """Which part of a list."""
 
     page_size: Annotated[int, Field(ge=1, le=MAX_PAGE), WHOLE] = DEFAULT_PAGE
     row_offset: Annotated[int, Field(ge=0, le=GREATEST), WHOLE] = 0
+
+
+class JobPagination(Pagination):
+    """Which part of a list of jobs."""
+
     cursor: str | None = Field(
         None,
         max_length=100,
@@ -51,27 +59,46 @@ class Pagination(Model):
     )
 
 
-class JobListRequestBody(Model):
-    """Which jobs, in which order. Filters are combined; an instant needs its offset from UTC."""
+class JobInstants(Exact):
+    """When the jobs were made, and last changed; an instant needs its offset from UTC."""
+
+    created_at_start: DateTime | None = None
+    created_at_end: DateTime | None = None
+    updated_at_start: DateTime | None = None
+    updated_at_end: DateTime | None = None
+
+    @field_validator("created_at_end", "updated_at_end")
+    @classmethod
+    def _not_before_its_start(cls, end: datetime | None, others: ValidationInfo) -> datetime | None:
+        name = (others.field_name or "").replace("_end", "_start")
+        start = others.data.get(name)
+        if end is not None and start is not None and end < start:
+            raise ValueError(f"it is before {to_camel(name)}; nothing can be between the two")
+        return end
+
+
+class JobListRequestBody(JobInstants):
+    """Which jobs, in which order. Filters are combined."""
 
     #: The one list that may not be empty: Airbyte too answers "Must include at least one configType".
-    config_types: list[FilterText] = Field(
+    config_types: list[ConfigType] = Field(
         min_length=1, max_length=100, examples=[["sync", "reset_connection"]]
     )
-    config_id: FilterText | None = Field(None, description="The connection, for jobs that have one.")
+    config_id: FilledText | None = Field(None, description="The connection, for jobs that have one.")
     including_job_id: JobId | None = Field(
         None,
         description="From the first page to the one that has this job; rowOffset is then not used. "
         "No jobs where it does not match the other filters.",
     )
-    pagination: Pagination = Field(default_factory=Pagination, json_schema_extra=or_null)
+    pagination: JobPagination = Field(default_factory=JobPagination, json_schema_extra=or_null)
     statuses: list[JobStatus] | None = Field(
         None, description="All, where the list is empty: generated clients send one for what is not set."
     )
-    created_at_start: DateTime | None = None
-    created_at_end: DateTime | None = None
-    updated_at_start: DateTime | None = None
-    updated_at_end: DateTime | None = None
+    status: JobStatus | None = Field(
+        None,
+        description="The same for one, as older clients send it.",
+        json_schema_extra={"deprecated": True},
+    )
     order_by_field: Literal["createdAt", "updatedAt"] = Field("createdAt", json_schema_extra=or_null)
     order_by_method: Literal["ASC", "DESC"] = Field("DESC", json_schema_extra=or_null)
 
@@ -85,7 +112,7 @@ class JobListRequestBody(Model):
 class JobListForWorkspacesRequestBody(JobListRequestBody):
     """The same for the jobs of some workspaces, wherever their workspace comes from."""
 
-    workspace_ids: list[FilterText] = Field(min_length=1, max_length=100)
+    workspace_ids: list[FilledText] = Field(min_length=1, max_length=100)
 
 
 class ConnectionIdRequestBody(Model):

@@ -63,7 +63,7 @@ def _filters(request: JobListRequestBody) -> dict[str, Any]:
         config_types=request.config_types,
         config_id=request.config_id,
         workspace_ids=workspaces,
-        statuses=request.statuses,
+        statuses=request.statuses or (request.status and [request.status]),
         created_from=request.created_at_start,
         created_to=request.created_at_end,
         updated_from=request.updated_at_start,

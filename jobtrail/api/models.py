@@ -23,9 +23,18 @@ Old = Annotated[Count, Field(deprecated=True)]
 
 
 class Model(BaseModel):
-    """Camel case outside, snake case inside; unknown fields of a request are passed over, as Airbyte does."""
+    """Camel case outside, snake case inside; unknown fields of a request are passed over, as Airbyte does.
+
+    `Exact` refuses them.
+    """
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore")
+
+
+class Exact(Model):
+    """A request in which an unknown field is refused: passed over, a misspelt filter would show more."""
+
+    model_config = ConfigDict(extra="forbid")
 
 
 class JobStatus(StrEnum):
@@ -220,6 +229,9 @@ class JobRead(Model):
     created_at: EpochSeconds
     updated_at: EpochSeconds
     started_at: EpochSeconds | None = None
+    cancel_requested_at: EpochSeconds | None = Field(
+        None, description="When a cancel was asked for that whoever runs the job is to confirm."
+    )
     status: JobStatus
     reset_config: ResetConfig | None = None
     refresh_config: RefreshConfig | None = None

@@ -8,19 +8,16 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Path, Query, Request
 from pydantic import Field
 
+from jobtrail.api.anomalies import CURSOR, QUERIES, AnomalyList, anomaly_list
 from jobtrail.api.context import context
-from jobtrail.api.fields import GREATEST, INT64, FilterText, JobId
-from jobtrail.api.models import InvalidInput, Model, Problem
+from jobtrail.api.fields import GREATEST, INT64, JobId
+from jobtrail.api.models import Exact, InvalidInput, Model, Problem
 from jobtrail.api.reads import Database, JobNotFoundError, Row
 from jobtrail.events import decision_id, utc_now
-from jobtrail.projections.generation import named_statements
+from jobtrail.projections.anomalies import AnomalyKind
 from jobtrail.retry import Advice, Decision, RetryLimits, RetryState, Situation, advise
 
-QUERIES: Final = named_statements("outcomes.sql", "api")
 STATE_FIELDS: Final = tuple(RetryState.__dataclass_fields__)
-
-#: Job id, attempt number (-1: the job itself) and kind of the anomaly that a page ended with.
-CURSOR: Final = r"^[0-9]{1,18}\.(-1|[0-9]{1,4})\.[a-z_]{1,60}$"
 
 router = APIRouter(
     tags=["outcomes"],
@@ -60,23 +57,13 @@ class RetryStateRead(Model):
     total_partial_failures: int
 
 
-class AnomalyRead(Model):
-    """Where events of a job contradict each other, or a success lacks its evidence."""
+class AnomaliesQuery(Exact):
+    """Which anomalies."""
 
-    job_id: int = Field(json_schema_extra=INT64)
-    attempt_number: int | None = Field(None, description="Absent: the job itself.")
-    kind: str = Field(examples=["success_without_evidence"])
-    detail: str
-
-
-class AnomalyList(Model):
-    """A page of anomalies, the newest jobs first, and how many match in all."""
-
-    anomalies: list[AnomalyRead]
-    total_count: int
-    next_cursor: str | None = Field(
-        None, description="Give it as `cursor` for the next page; absent: no more."
-    )
+    job_id: int | None = Field(None, ge=0, le=GREATEST)
+    kind: list[AnomalyKind] = Field(default_factory=list, description="Only these kinds. None: all.")
+    limit: int = Field(100, ge=1, le=1000)
+    cursor: str | None = Field(None, description="nextCursor of the page before.", pattern=CURSOR)
 
 
 @router.post("/jobs/retry_states/get", response_model_exclude_none=True, responses={404: {"model": Problem}})
@@ -104,53 +91,12 @@ def get_advice(
 
 
 @router.get("/anomalies", response_model_exclude_none=True)
-def list_anomalies(
-    request: Request,
-    job_id: Annotated[int | None, Query(alias="jobId", ge=0, le=GREATEST)] = None,
-    kind: Annotated[
-        list[FilterText] | None,
-        Query(description="Only these kinds; any text, for newer versions know more."),
-    ] = None,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    cursor: Annotated[str | None, Query(description="nextCursor of the page before.", pattern=CURSOR)] = None,
-) -> AnomalyList:
+def list_anomalies(wanted: Annotated[AnomaliesQuery, Query()], request: Request) -> AnomalyList:
     """Contradictions between events, and successes without evidence."""
-    kinds = kind or None
     with context(request).reading() as connection:
-        rows = anomalies(connection, job_id=job_id, kinds=kinds, after=_place(cursor), limit=limit + 1)
-        count = connection.execute(QUERIES["anomalies_count"], {"job_id": job_id, "kinds": kinds}).fetchone()
-    page = rows[:limit]
-    return AnomalyList(
-        anomalies=[
-            AnomalyRead(
-                job_id=row["job_id"],
-                attempt_number=None if row["attempt_number"] < 0 else row["attempt_number"],
-                kind=row["kind"],
-                detail=row["detail"],
-            )
-            for row in page
-        ],
-        total_count=count["anomalies"] if count else 0,
-        next_cursor=f"{page[-1]['job_id']}.{page[-1]['attempt_number']}.{page[-1]['kind']}"
-        if len(rows) > limit
-        else None,
-    )
-
-
-def anomalies(
-    database: Database,
-    *,
-    job_id: int | None,
-    kinds: list[str] | None = None,
-    after: tuple[int, int, str] | None = None,
-    limit: int = 1000,
-) -> list[Row]:
-    """Rows of job_id, attempt_number (-1: the job itself), kind and detail."""
-    job, attempt, kind = after or (None, None, None)
-    values = {"after_job": job, "after_attempt": attempt, "after_kind": kind}
-    return database.execute(
-        QUERIES["anomalies"], {"job_id": job_id, "kinds": kinds, "limit": limit, **values}
-    ).fetchall()
+        return anomaly_list(
+            connection, job_id=wanted.job_id, kinds=wanted.kind, cursor=wanted.cursor, limit=wanted.limit
+        )
 
 
 def situation_row(database: Database, job_id: int) -> Row:
@@ -180,11 +126,3 @@ def advice_on(database: Database, job_id: int, limits: RetryLimits) -> Advice:
 def advice_read(job_id: int, advice: Advice) -> AdviceRead:
     """The advice as it is answered."""
     return AdviceRead(job_id=job_id, decision=advice.decision, reason=advice.reason, retry_at=advice.retry_at)
-
-
-def _place(cursor: str | None) -> tuple[int, int, str] | None:
-    """Behind which anomaly a page begins."""
-    if cursor is None:
-        return None
-    job, attempt, kind = cursor.split(".")
-    return int(job), int(attempt), kind

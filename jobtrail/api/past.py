@@ -36,6 +36,12 @@ QUERIES: Final = named_statements("history.sql", "api")
 TYPES: Final = {event_type.__name__: event_type for event_type in JOB_EVENTS}
 #: Heartbeats say nothing but that time passed: they are listed only when asked for.
 BY_DEFAULT: Final = frozenset(TYPES) - {AttemptHeartbeat.__name__}
+#: Events of one instant in the order in which they read right: why before what came of it.
+READING_ORDER: Final = (
+    *("JobCreated", "AttemptStarted", "AttemptHeartbeat", "StreamMetadata", "StreamStatus", "StreamStats"),
+    *("CancelRequested", "Failure", "AttemptSucceeded", "AttemptFailed", "Cancelled", "JobFailed"),
+)
+_READING_ORDER: Final = pl.Enum(READING_ORDER)
 #: Gives a connection for one answer.
 Reading = Callable[[], AbstractContextManager[Database]]
 #: Types of events that only the log has.
@@ -62,7 +68,9 @@ class Past:
         return replace(self, frames=frames)
 
     def table(self, types: Collection[str] = BY_DEFAULT) -> pl.DataFrame:
-        """Events of some types, each once, in the order in which they happened: (occurred_at, event_id).
+        """Events of some types, each once, in the order in which they happened.
+
+        Those of one instant: in READING_ORDER, what ends an attempt before what ends the job, by event id.
 
         Columns: event_id, event_type, attempt_number, body (JSON text, as in job_events), occurred_at and
         received_at (microseconds since 1970).
@@ -81,7 +89,9 @@ class Past:
             pl.concat(parts)
             .group_by(ID, "body")
             .agg(pl.first("event_type", "attempt_number", AT), received_at=pl.col(BROKER_AT).min())
-            .sort(AT, ID, "body")
+            .sort(
+                AT, pl.col("event_type").cast(_READING_ORDER), "attempt_number", ID, "body", nulls_last=True
+            )
         )
 
 

@@ -19,8 +19,8 @@ from jobtrail.api.models import Health, InvalidInput, Problem
 from jobtrail.api.public_models import (
     CONFIG_TYPES,
     JOB_TYPES,
-    Include,
     JobCreateRequest,
+    JobQuery,
     JobResponse,
     JobsQuery,
     JobsResponse,
@@ -90,9 +90,9 @@ def start_job(body: JobCreateRequest, request: Request, key: IdempotencyKey = No
 
 
 @router.get("/{jobId:int}", response_model_exclude_none=True, responses={404: {"model": Problem}})  # noqa: FAST003  # an alias
-def get_job(job_id: JobId, request: Request, include: Annotated[Include, Query()] = ()) -> JobResponse:
+def get_job(job_id: JobId, wanted: Annotated[JobQuery, Query()], request: Request) -> JobResponse:
     """A job of a connection."""
-    return _response(request, job_id, include)
+    return _response(request, job_id, wanted.include)
 
 
 @router.delete("/{jobId:int}", response_model_exclude_none=True, responses=WRITES)  # noqa: FAST003  # an alias

@@ -14,8 +14,9 @@ from urllib.parse import parse_qsl
 
 from pydantic import BaseModel, Field, model_validator
 
-from jobtrail.api.fields import INT64, Count, DateTime, FilterText
-from jobtrail.api.models import Anomalies, AttemptRead, JobFailureReason, JobRead, JobStatus, Model
+from jobtrail.api.fields import INT64, Count, FilledText, FilterText
+from jobtrail.api.list_models import JobInstants
+from jobtrail.api.models import Anomalies, AttemptRead, Exact, JobFailureReason, JobRead, JobStatus, Model
 from jobtrail.api.reads import Row
 from jobtrail.api.scopes import Scoped
 from jobtrail.events import ConfigType
@@ -43,6 +44,8 @@ JOB_TYPES: Final = MappingProxyType(
 )
 
 
+#: An order of jobs: a field and a direction.
+ORDER: Final = r"^(createdAt|updatedAt)\|(ASC|DESC)$"
 #: Most jobs that can be passed over (int32 in Airbyte's description).
 MAX_OFFSET: Final = 2**31 - 1
 Include = Annotated[
@@ -50,24 +53,26 @@ Include = Annotated[
 ]
 
 
-class JobsQuery(Model):
-    """Which jobs, in which order; an instant needs its offset from UTC."""
+class JobsQuery(JobInstants):
+    """Which jobs, in which order."""
 
-    connection_id: FilterText | None = None
+    connection_id: FilledText | None = None
     limit: int = Field(20, ge=1, le=100)
     offset: int = Field(0, ge=0, le=MAX_OFFSET)
     job_type: JobTypeEnum | None = None
     workspace_ids: list[FilterText] = Field(default_factory=list, max_length=100, description="None: all.")
     status: JobStatus | None = None
-    created_at_start: DateTime | None = None
-    created_at_end: DateTime | None = None
-    updated_at_start: DateTime | None = None
-    updated_at_end: DateTime | None = None
     order_by: str = Field(
         "createdAt|DESC",
-        pattern=r"^(createdAt|updatedAt)\|(ASC|DESC)$",
+        pattern=ORDER,
         examples=["updatedAt|DESC"],
     )
+    include: Include = ()
+
+
+class JobQuery(Exact):
+    """What is shown of a job."""
+
     include: Include = ()
 
 

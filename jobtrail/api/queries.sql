@@ -170,13 +170,6 @@ LEFT JOIN metadata d
     AND d.stream_namespace = coalesce(t.stream_namespace, '')
 WHERE t.job_id {which}
 ;
--- anomalies: Contradictions, of one job or of all, the newest jobs first.
-SELECT job_id, attempt_number, kind, detail
-FROM jobtrail.anomalies
-WHERE %(job_id)s::bigint IS NULL OR job_id = %(job_id)s::bigint
-ORDER BY job_id DESC, attempt_number NULLS FIRST, kind
-LIMIT %(limit)s
-;
 -- stream_states: What every stream of a job did last, by attempt.
 SELECT DISTINCT ON (attempt_number, stream_namespace, stream_name)
     attempt_number, stream_namespace, stream_name, run_state, incomplete_run_cause

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
 
 from jobtrail.api.fields import FilterText
 from jobtrail.api.models import Model
@@ -16,6 +17,7 @@ from jobtrail.api.reads import Database, Row
 from jobtrail.errors import FieldError, NotFoundError
 from jobtrail.events import JobCreated, ScopeType
 from jobtrail.projections.generation import named_statements
+from jobtrail.scope import scope_misfit
 
 SQL: Final = named_statements("scopes.sql", "api")
 
@@ -53,16 +55,10 @@ def in_workspace(database: Database, wanted: JobCreated) -> JobCreated:
     scope_type, scope_id, given = wanted.scope_type, wanted.scope_id, wanted.workspace_id
     if scope_type is None and scope_id is None:
         return wanted
-    if not scope_type:
-        raise FieldError("scopeType", f"scopeId {scope_id!r} needs it: workspace or organization")
-    if scope_type not in {one.value for one in ScopeType}:
-        raise FieldError("scopeType", f"{scope_type!r} is neither workspace nor organization")
-    if not scope_id:
-        raise FieldError("scopeId", f"which {scope_type} is meant is not said")
-    if scope_type == ScopeType.ORGANIZATION:
+    if misfit := scope_misfit(scope_type, scope_id, given):
+        raise FieldError(to_camel(misfit.field), misfit.found)
+    if scope_id is not None and scope_type == ScopeType.ORGANIZATION:
         return wanted.model_copy(update={"workspace_id": _of_organization(database, scope_id, given)})
-    if given is not None and given != scope_id:
-        raise FieldError("workspaceId", f"{given!r} is not the workspace {scope_id!r} of scopeId")
     return wanted.model_copy(update={"workspace_id": scope_id})
 
 

@@ -22,7 +22,7 @@ from jobtrail.api.context import context
 from jobtrail.api.decisions import IdempotencyKey, said_by
 from jobtrail.api.fields import INT64, FilterText, JobId, Millis, Number
 from jobtrail.api.list_models import ConnectionIdRequestBody, Pagination
-from jobtrail.api.models import Model
+from jobtrail.api.models import Exact, Model
 from jobtrail.api.reads import Row
 from jobtrail.errors import FieldError, NotFoundError
 from jobtrail.events import ConfigType, IncompleteRunCause, RunState, StreamStatus, decision_id
@@ -83,7 +83,7 @@ class StreamStatusUpdateRequestBody(StreamStatusCreateRequestBody):
     id: FilterText
 
 
-class StreamStatusListRequestBody(Model):
+class StreamStatusListRequestBody(Exact):
     """Which statuses. Filters are combined."""
 
     workspace_id: FilterText

@@ -8,14 +8,14 @@ from pydantic import Field, StrictBool
 from jobtrail.api.context import context
 from jobtrail.api.fields import FilterText
 from jobtrail.api.job_commands import WRITES
-from jobtrail.api.models import Model
+from jobtrail.api.models import Exact, InvalidInput, Model, Problem
 from jobtrail.api.scopes import find_workspace, workspace_row
 from jobtrail.events import WorkspaceRegistered
 
 router = APIRouter(prefix="/workspaces", tags=["workspaces"])
 
 
-class WorkspaceIdRequestBody(Model):
+class WorkspaceIdRequestBody(Exact):
     """Names a workspace."""
 
     workspace_id: FilterText = Field(min_length=1, examples=["9a4b7a0e-0001-4a0e-9f2a-000000000001"])
@@ -52,7 +52,11 @@ def register(body: WorkspaceRegisterRequestBody, request: Request) -> WorkspaceR
     return _read(request, body.workspace_id)
 
 
-@router.post("/get", response_model_exclude_none=True, responses=WRITES)
+@router.post(
+    "/get",
+    response_model_exclude_none=True,
+    responses={404: {"model": Problem}, 422: {"model": InvalidInput}, 503: {"model": Problem}},
+)
 def get(body: WorkspaceIdRequestBody, request: Request) -> WorkspaceRead:
     """What is known of a workspace."""
     return _read(request, body.workspace_id)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from argparse import Namespace
 
+from jobtrail.api.anomalies import anomaly_list
 from jobtrail.api.database import reading
-from jobtrail.api.queries import query
+from jobtrail.cli.jobs import dump
 from jobtrail.cli.parsing import Parser, job_id, positive, subcommands
 from jobtrail.cli.terminal import amount, as_json, line, table
+from jobtrail.projections.anomalies import AnomalyKind
 from jobtrail.settings import Settings
 
 
 def configure(parser: Parser, _name: str) -> None:
     """Declares the subcommand."""
     commands = subcommands(parser, required=False)
-    parser.set_defaults(run=_list, job=None, limit=100, json=False)
+    parser.set_defaults(run=_list, job=None, kind=None, limit=100, json=False)
     parser.example("jobtrail anomalies list")
     found = commands.add_parser(
         "list",
@@ -22,25 +24,32 @@ def configure(parser: Parser, _name: str) -> None:
         description="Lists contradictions between events, newest jobs first.",
     )
     found.add_argument("--job", type=job_id, metavar="ID", help="only those of this job")
+    found.add_argument(
+        "--kind",
+        action="append",
+        choices=[*AnomalyKind],
+        metavar="KIND",
+        help=f"only this kind: {', '.join(AnomalyKind)}; ARCHITECTURE.md says what to do about each",
+    )
     found.add_argument("--limit", type=positive, default=100, metavar="N", help="at most N (default 100)")
-    found.add_argument("--json", action="store_true", help="a JSON list")
-    found.example("jobtrail anomalies list --job 42 --json")
+    found.add_argument("--json", action="store_true", help="as GET /v1/anomalies answers")
+    found.example("jobtrail anomalies list --job 42 --json", "jobtrail anomalies list --kind zero_records")
     found.set_defaults(run=_list, parser=found)
 
 
 def _list(options: Namespace) -> int:
     with reading(Settings.from_env()) as database:
-        rows = database.execute(
-            query("anomalies"), {"job_id": options.job, "limit": options.limit}
-        ).fetchall()
+        found = anomaly_list(database, job_id=options.job, kinds=options.kind, limit=options.limit)
     if options.json:
-        as_json(rows)
-    elif not rows:
+        as_json(dump(found))
+    elif not found.anomalies:
         line("no anomalies", style="green")
     else:
         cells = [
-            [str(row["job_id"]), amount(row["attempt_number"], unknown=""), row["kind"], row["detail"]]
-            for row in rows
+            [str(one.job_id), amount(one.attempt_number, unknown=""), one.kind, one.detail]
+            for one in found.anomalies
         ]
         table(("job", "attempt", "kind", "detail"), cells, ("job", "attempt"))
+        if found.total_count > len(cells):
+            line(f"{len(cells)} of {found.total_count:,} anomalies; --limit shows more", style="dim")
     return 0

@@ -11,10 +11,10 @@ from jobtrail.api import past
 from jobtrail.api.database import reading
 from jobtrail.api.history import answer
 from jobtrail.cli.jobs import dump
-from jobtrail.cli.parsing import near
 from jobtrail.cli.show import look, tell
 from jobtrail.cli.terminal import amount, as_json, clock, line, table
 from jobtrail.errors import UsageError
+from jobtrail.near import near
 from jobtrail.settings import Settings
 
 #: Characters of a text within a line of the table.
@@ -75,4 +75,6 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 def _shown(value: Any) -> str:
     text = f"{len(value)} of them" if isinstance(value, list) else str(value)
+    if isinstance(value, bool):
+        text = text.lower()
     return text if len(text) <= SHORT else text[: SHORT - 1] + "…"

@@ -10,6 +10,7 @@ from jobtrail.api.database import reading
 from jobtrail.api.models import AttemptRead, FailureReason, JobRead, JobStatus
 from jobtrail.cli.parsing import Parser, job_id, moment, positive, seconds, subcommands
 from jobtrail.cli.terminal import amount, as_json, clock, console, line, size, span, table
+from jobtrail.events import ConfigType
 from jobtrail.settings import Settings
 
 #: Characters of a failure's message in the list.
@@ -19,6 +20,7 @@ COLUMNS = (
     "status",
     "type",
     "connection",
+    "created",
     "started",
     "took",
     "emitted",
@@ -27,7 +29,7 @@ COLUMNS = (
     "failure, anomalies",
 )
 #: Columns that need a terminal of so many characters.
-NEEDS = {"started": 100, "bytes": 120, "type": 130}
+NEEDS = {"started": 120, "bytes": 130, "type": 140}
 NUMBERS = ("id", "took", "emitted", "committed", "bytes")
 
 
@@ -38,8 +40,20 @@ def configure(parser: Parser, _name: str) -> None:
 
     found = commands.add_parser("list", help="newest first", description="Lists jobs, the newest first.")
     found.add_argument("--connection", metavar="ID", help="only those of this connection")
-    found.add_argument("--status", action="append", choices=[status.value for status in JobStatus])
-    found.add_argument("--type", action="append", metavar="TYPE", help="only this config type, such as sync")
+    found.add_argument(
+        "--status",
+        action="append",
+        choices=[*JobStatus],
+        metavar="STATUS",
+        help=f"only this status: {', '.join(JobStatus)}",
+    )
+    found.add_argument(
+        "--type",
+        action="append",
+        choices=[*ConfigType],
+        metavar="TYPE",
+        help=f"only this config type: {', '.join(ConfigType)}",
+    )
     found.add_argument("--limit", type=positive, default=20, metavar="N", help="at most N jobs (default 20)")
     found.add_argument("--json", action="store_true", help="as jobs/list of the HTTP interface answers")
     found.example("jobtrail jobs list --connection 7c1f… --status failed --status cancelled")
@@ -54,7 +68,11 @@ def configure(parser: Parser, _name: str) -> None:
     shown.add_argument("--stacktrace", action="store_true", help="with the stack traces of failures")
     shown.add_argument("--logs", action="store_true", help="with the end of the connectors' logs")
     shown.add_argument("--lines", type=positive, default=50, metavar="N", help="lines of logs (default 50)")
-    shown.add_argument("--json", action="store_true", help="as jobs/get of the HTTP interface answers")
+    shown.add_argument(
+        "--json",
+        action="store_true",
+        help="as jobs/get of the HTTP interface answers, and `anomalies`, as GET /v1/anomalies does",
+    )
     shown.example("jobtrail jobs show 42 --stacktrace --logs")
     shown.set_defaults(run=_show, parser=shown)
 
@@ -170,6 +188,7 @@ def _cells(job: JobRead, row: reads.Row, attempts: list[AttemptRead]) -> list[st
         job.status.value,
         job.config_type,
         row["connection_id"] or job.config_id or "-",
+        clock(job.created_at),
         clock(job.started_at),
         span(duration(row)),
         amount(totals.records_emitted if totals else None),

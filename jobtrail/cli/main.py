@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Final
 
-from jobtrail.cli.parsing import Parser, near
+from jobtrail.cli.parsing import Parser
 from jobtrail.errors import JobtrailError, UsageError
+from jobtrail.near import near
 
 #: Command → (module, what it does), in the order in which help shows them.
 COMMANDS: Final = {

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, Final, NoReturn
 
 from jobtrail.errors import UsageError
+from jobtrail.near import near
 
 #: As `jobtrail.kinds.JOB_ID` has it; that module takes longer to load than a command may.
 LARGEST_JOB_ID: Final = 2**53 - 1
 LARGEST_ATTEMPT_NUMBER: Final = 1023
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean …?", or nothing."""  # noqa: D210  # the space belongs to the quotation marks
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else ""
 
 
 class Parser(argparse.ArgumentParser):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobtrail.api import reads
+from jobtrail.api.anomalies import AnomalyRead, anomaly_list
 from jobtrail.api.database import reading
 from jobtrail.api.models import (
     AttemptInfoRead,
@@ -24,6 +25,8 @@ from jobtrail.cli.terminal import amount, as_json, clock, line, size, span, styl
 from jobtrail.settings import Settings
 
 Row = dict[str, Any]
+#: Of one job.
+MOST_ANOMALIES = 1000
 STREAM_COLUMNS = (
     "attempt",
     "namespace",
@@ -44,7 +47,7 @@ class Seen(NamedTuple):
     info: JobInfoRead
     row: Row
     attempts: list[Row]
-    anomalies: list[Row]
+    anomalies: list[AnomalyRead]
     #: (attempt number, namespace, name) → what the stream did last.
     states: dict[tuple[int, str | None, str], Row]
     #: The moment at which what runs has run until now.
@@ -56,7 +59,7 @@ def show(settings: Settings, options: Namespace) -> int:
     with reading(settings) as database:
         seen = look(database, options.id, settings.home, datetime.now(UTC))
     if options.json:
-        as_json({**dump(seen.info), "anomalies": seen.anomalies})
+        as_json({**dump(seen.info), "anomalies": [dump(one) for one in seen.anomalies]})
     else:
         tell(seen, stacktrace=options.stacktrace, lines=options.lines if options.logs else 0)
     return 0
@@ -64,15 +67,14 @@ def show(settings: Settings, options: Namespace) -> int:
 
 def look(database: Database, job_id: int, home: Path | None, now: datetime) -> Seen:
     """Reads a job, with its logs where `home` is given. Raises JobNotFoundError."""
-    found = {"job_id": job_id, "limit": 1000}
     return Seen(
         reads.job_info(database, job_id, home),
         reads.job_row(database, job_id),
         database.execute(query("attempts"), {"job_ids": [job_id]}).fetchall(),
-        database.execute(query("anomalies"), found).fetchall(),
+        anomaly_list(database, job_id=job_id, limit=MOST_ANOMALIES).anomalies,
         {
             (state["attempt_number"], state["stream_namespace"], state["stream_name"]): state
-            for state in database.execute(query("stream_states"), found)
+            for state in database.execute(query("stream_states"), {"job_id": job_id})
         },
         now,
     )
@@ -92,7 +94,7 @@ def tell(seen: Seen, *, stacktrace: bool = False, lines: int = 0) -> None:
         line("Anomalies", style="bold")
         for anomaly in seen.anomalies:
             line(
-                f"{anomaly['kind']}{_of(anomaly['attempt_number'])}: {anomaly['detail']}",
+                f"{anomaly.kind}{_of(anomaly.attempt_number)}: {anomaly.detail}",
                 indent=2,
                 style="yellow",
             )

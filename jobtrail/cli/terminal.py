@@ -100,7 +100,7 @@ def rich_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Seq
     made = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold underline")
     for name in columns:
         # Where room is short, text gives way: half a number would be another number.
-        whole = name in right or name in {"status", "started"}
+        whole = name in right or name in {"status", "created", "started"}
         made.add_column(name, justify="right" if name in right else "left", overflow="fold", no_wrap=whole)
     for row in rows:
         made.add_row(

@@ -6,16 +6,24 @@ from argparse import Namespace
 from pathlib import Path
 
 from jobtrail.cli.parsing import Parser, attempt_number, job_id
+from jobtrail.errors import UsageError
 
 
 def configure(parser: Parser, name: str) -> None:
     """Declares the options."""
-    from jobtrail.events import ConfigType
+    from jobtrail.events import ConfigType, ScopeType
 
     parser.add_argument(
         "--connection", metavar="ID", required=name == "run", help="the connection that is synced"
     )
     parser.add_argument("--workspace", metavar="ID", help="the workspace that the job belongs to")
+    parser.add_argument(
+        "--scope-type",
+        choices=[*ScopeType],
+        metavar="TYPE",
+        help="with --scope-id: what the job belongs to, workspace or organization",
+    )
+    parser.add_argument("--scope-id", metavar="ID", help="the workspace, or organization, of --scope-type")
     parser.add_argument("--job", type=job_id, metavar="ID", help="the job's id (default: a new one)")
     parser.add_argument(
         "--attempt", type=attempt_number, metavar="N", help="with --job: attempt N of a job that exists"
@@ -63,11 +71,14 @@ def _run(options: Namespace) -> int:
     from jobtrail.producers.run import run
     from jobtrail.settings import Settings
 
+    _check_scope(options)
     result = run(
         connection_id=options.connection,
         source=options.source,
         destination=options.destination,
         config_type=options.config_type,
+        scope_type=options.scope_type,
+        scope_id=options.scope_id,
         workspace_id=options.workspace,
         job_id=options.job,
         attempt_number=options.attempt,
@@ -104,13 +115,25 @@ def _tap(options: Namespace) -> int:
     exists = options.job is not None and options.attempt is not None
     if not (exists or options.connection or options.config_id):
         options.parser.error("--connection or --config-id is needed, or the --job and --attempt that exist")
+    _check_scope(options)
     return tap(
         connection_id=options.connection,
         config_type=options.config_type,
         config_id=options.config_id,
+        scope_type=options.scope_type,
+        scope_id=options.scope_id,
         workspace_id=options.workspace,
         job_id=options.job,
         attempt_number=options.attempt,
         exit_status_file=options.exit_status,
         settings=Settings.from_env(),
     ).exit_status
+
+
+def _check_scope(options: Namespace) -> None:
+    """Raises UsageError in the words of the options."""
+    from jobtrail.scope import scope_misfit
+
+    if misfit := scope_misfit(options.scope_type, options.scope_id, options.workspace):
+        option = {"scope_type": "--scope-type", "scope_id": "--scope-id", "workspace_id": "--workspace"}
+        raise UsageError(f"{option[misfit.field]}: {misfit.found}")

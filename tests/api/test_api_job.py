@@ -157,7 +157,7 @@ def test_a_light_answer_is_under_1_kb_whatever_the_job_weighs(http: Any, databas
     assert len(http.asked("get", {"id": 7})["attempts"]) == 10
 
 
-def test_totals_over_attempts_depend_on_how_a_stream_is_read(http: Any, database: str) -> None:
+def test_totals_over_attempts_depend_on_how_a_stream_is_read_24738_17293(http: Any, database: str) -> None:
     """Incremental: all attempts. Full refresh: the last, and those that each next one resumed."""
     streams = [
         e.ConfiguredStream(name="incremental", sync_mode="incremental"),
@@ -250,6 +250,16 @@ def test_a_cancelled_attempt_is_failed_without_an_origin(http: Any, database: st
     assert failure["failureType"] == "manual_cancellation"
     assert "failureOrigin" not in failure
     assert failure["externalMessage"] == "This attempt was cancelled"
+
+
+def test_a_job_says_when_a_cancel_was_asked_for(http: Any, database: str) -> None:
+    """In every answer that shows its status, in seconds; absent where nobody asked."""
+    project(database, [created(7), made(e.AttemptStarted, 1, job_id=7, attempt_number=0)])
+    assert "cancelRequestedAt" not in http.asked("get_light", {"id": 7})["job"]
+    project(database, [made(e.CancelRequested, 5.5, job_id=7, requested_by="ops")])
+    (listed,) = http.asked("list", {"configTypes": ["sync"]})["jobs"]
+    for told in (http.asked("get_light", {"id": 7}), http.asked("get", {"id": 7}), listed):
+        assert told["job"]["cancelRequestedAt"] == int(at(5).timestamp())
 
 
 def test_an_unknown_job_is_404_with_its_id(http: Any) -> None:

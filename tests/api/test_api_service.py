@@ -120,7 +120,20 @@ def test_with_tokens_only_probes_are_open(settings: Settings, database: str) -> 
         assert status(f"Bearer {TOKEN}") == 200
         assert [status(text) for text in (None, "Bearer", f"Bearer {TOKEN}x", f"Basic {TOKEN}")] == [401] * 4
         assert client.get("/health").status_code == 200
-        assert client.get("/openapi.json").status_code == 401
+        none, wrong = (client.get("/v1/jobs", headers=shown) for shown in ({}, {"authorization": "Bearer x"}))
+        assert none.json() == {"message": "a bearer token is needed"}
+        assert wrong.json() == {"message": "the bearer token is none of this server's tokens"}
+
+
+def test_the_description_can_be_read_without_a_token(settings: Settings) -> None:
+    """By a browser, with what its page loads; data cannot."""
+    taken = bind(settings.model_copy(update={"api_port": 0}))
+    with serving(settings, taken, [TOKEN]), httpx.Client(base_url=url(taken), timeout=60) as client:
+        page = client.get("/docs")
+        loaded = re.findall(r"""(?:src|href)=["']([^"']+)""", page.text)
+        assert {client.get(path).status_code for path in ("/docs", "/openapi.json", *loaded)} == {200}
+        for path in ("/docs/../v1/jobs", "/static-offline-docs/../v1/jobs", "/openapi.jsonx", "/v1/jobs"):
+            assert client.get(path).status_code == 401, path
 
 
 def test_without_tokens_only_this_machines_own_names_are_answered(settings: Settings, database: str) -> None:

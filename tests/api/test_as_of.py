@@ -20,6 +20,7 @@ from test_projection_laws import BASE, any_event
 from jobtrail import codec
 from jobtrail import events as e
 from jobtrail.api import past, reads
+from jobtrail.api.anomalies import anomaly_list
 from jobtrail.api.queries import query
 from jobtrail.consumers.records import Records
 from jobtrail.kinds import micros
@@ -70,10 +71,10 @@ def until(second_database: str) -> Iterator[Readers]:
 
 def told(database: reads.Database, job_id: int) -> dict[str, Any]:
     """All that readers are told of a job."""
-    found = {"job_id": job_id, "limit": 1000}
+    found = {"job_id": job_id}
     return {
         "job": reads.job_info(database, job_id, None).model_dump(),
-        "anomalies": database.execute(query("anomalies"), found).fetchall(),
+        "anomalies": anomaly_list(database, job_id=job_id, limit=1000).model_dump(),
         "states": database.execute(query("stream_states"), found).fetchall(),
         "attempts": database.execute(query("attempts"), {"job_ids": [job_id]}).fetchall(),
     }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from cli_scenes import NASTY, START, failed_job, jobtrail, made, publish
 
 from jobtrail import events as e
+from jobtrail.api import past
+from jobtrail.api.past import READING_ORDER
 from jobtrail.settings import Settings
 
 JOB = 7
@@ -31,6 +34,23 @@ def test_events_are_shown_as_they_happened(settings: Settings) -> None:
     assert "records_committed=120" in rows[2]
     assert "failure_origin=source" in rows[3]
     assert "\x1b" not in found.stdout
+
+
+def test_events_of_one_instant_read_from_cause_to_end(settings: Settings) -> None:
+    """Whatever their ids; flags are written as in JSON."""
+    about = {"job_id": JOB, "attempt_number": 0}
+    types: list[type[e.Event]] = [e.JobFailed, e.AttemptFailed, e.Failure, e.AttemptStarted, e.JobCreated]
+    facts: dict[type[e.Event], dict[str, Any]] = {
+        e.JobFailed: {"job_id": JOB},
+        e.Failure: {**about, "failure_origin": "source", "retryable": True},
+        e.JobCreated: {"job_id": JOB, "config_type": "sync", "config_id": "c"},
+    }
+    publish(settings, [made(one, 1, **facts.get(one, about)) for one in types])
+    rows = jobtrail(settings, "jobs", "history", str(JOB)).stdout.splitlines()[1:]
+    shown = [next(word for word in row.split() if word in e.__dict__) for row in rows]
+    assert shown == ["JobCreated", "AttemptStarted", "Failure", "AttemptFailed", "JobFailed"]
+    assert "retryable=true" in rows[2]
+    assert {*READING_ORDER} == {*past.TYPES}
 
 
 def test_types_and_the_last_ones(settings: Settings) -> None:

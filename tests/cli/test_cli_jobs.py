@@ -3,13 +3,16 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import threading
 import time
+from datetime import datetime
 
 from cli_scenes import (
     COMMAND,
     NASTY,
+    START,
     created,
     environment,
     failed_job,
@@ -32,10 +35,21 @@ def test_list_shows_the_newest_first_with_whose_fault_it_was(settings: Settings)
     assert (found.returncode, found.stderr) == (0, "")
     head, *rows = found.stdout.splitlines()
     assert head.split()[:4] == ["id", "status", "type", "connection"]
+    assert head.split()[4:7] == ["created", "started", "took"]
     assert {row.split()[0]: row.split()[1] for row in rows} == {"2": "succeeded", "1": "failed"}
     (failed,) = (row for row in rows if "failed" in row)
     assert "source: Something went wrong within the source connector" in failed
-    assert failed.split()[7:11] == ["s", "200", "120", "20.0"]
+    assert failed.split()[9:13] == ["s", "200", "120", "20.0"]
+
+
+def test_a_job_that_waits_is_listed_with_when_it_was_made(settings: Settings) -> None:
+    """What has not begun has "-" for when it did, and how long it took."""
+    publish(settings, [created(3)])
+    (row,) = jobtrail(settings, "jobs", "list").stdout.splitlines()[1:]
+    cells = re.split(r" {2,}", row.strip())
+    assert cells[:4] == ["3", "pending", "sync", "connection-1"]
+    assert datetime.fromisoformat(cells[4]).astimezone() == START
+    assert cells[5:] == ["-"] * 5
 
 
 def test_list_filters_and_speaks_json(settings: Settings) -> None:
@@ -50,6 +64,9 @@ def test_list_filters_and_speaks_json(settings: Settings) -> None:
     assert ids("--status", "failed", "--status", "cancelled") == [1]
     assert ids("--connection", "connection-2") == [2]
     assert ids("--type", "get_spec") == []
+    for option, wrong, meant in (("--type", "synch", "sync"), ("--status", "faild", "failed")):
+        refused = jobtrail(settings, "jobs", "list", option, wrong)
+        assert (refused.returncode, f"did you mean '{meant}'?" in refused.stderr) == (2, True)
     found = jobtrail(settings, "jobs", "list", "--limit", "1", "--json")
     assert (len(json.loads(found.stdout)["jobs"]), json.loads(found.stdout)["totalJobCount"]) == (1, 2)
 
@@ -192,8 +209,23 @@ def test_anomalies_are_listed(settings: Settings) -> None:
     found = jobtrail(settings, "anomalies")
     assert [row.split()[:3] for row in found.stdout.splitlines()[1:]] == [["1", "0", "second_start"]]
     answer = json.loads(jobtrail(settings, "anomalies", "list", "--job", "1", "--json").stdout)
-    assert [(row["attempt_number"], row["kind"]) for row in answer] == [(0, "second_start")]
+    assert [(row["attemptNumber"], row["kind"]) for row in answer["anomalies"]] == [(0, "second_start")]
+    assert answer["totalCount"] == 1
+    shown = json.loads(jobtrail(settings, "jobs", "show", "1", "--json").stdout)
+    assert shown["anomalies"] == answer["anomalies"]
     assert jobtrail(settings, "anomalies", "list", "--job", "2").stdout == "no anomalies\n"
+
+
+def test_anomalies_of_a_kind_are_listed_and_an_unknown_kind_is_refused(settings: Settings) -> None:
+    succeeded = made(e.AttemptSucceeded, 3, job_id=5, attempt_number=0)
+    publish(settings, [created(5), succeeded, made(e.AttemptStarted, 3, job_id=6, attempt_number=0)])
+    listed = jobtrail(settings, "anomalies", "list", "--kind", "job_not_created", "--json").stdout
+    assert [row["jobId"] for row in json.loads(listed)["anomalies"]] == [6]
+    two = jobtrail(settings, "anomalies", "list", "--limit", "1").stdout.splitlines()
+    assert (len(two), two[2]) == (3, "1 of 2 anomalies; --limit shows more")
+    wrong = jobtrail(settings, "anomalies", "list", "--kind", "zero_record")
+    assert wrong.returncode == 2
+    assert "did you mean 'zero_records'?" in wrong.stderr
 
 
 def test_a_success_that_nothing_proves_is_not_listed_like_another(settings: Settings) -> None:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from cli_scenes import jobtrail
 
 from jobtrail.consumers.projector import project_until_caught_up
@@ -50,6 +51,25 @@ def test_run_of_a_connector_that_fails_is_status_1(settings: Settings, tmp_path:
     assert (summary["failures"][0]["failureOrigin"], summary["partialSuccess"]) == ("source", True)
     shown = jobtrail(settings, "jobs", "show", str(entry["job"]["id"]), "--logs").stdout
     assert "the demonstration source ends with exit status 1" in shown
+
+
+def test_a_job_of_run_or_tap_has_the_scope_that_is_named(settings: Settings, tmp_path: Path) -> None:
+    """And one that does not fit is refused in the words of the options, before anything runs."""
+    scope = ("--scope-type", "workspace", "--scope-id", "w-1")
+    assert jobtrail(settings, "run", "--connection", "c-1", *scope, *connectors(tmp_path)).returncode == 0
+    assert jobtrail(settings, "tap", "--connection", "c-2", *scope).returncode == 0
+    project_until_caught_up(settings)
+    with psycopg.connect(settings.database_url or "") as connection:
+        rows = connection.execute("SELECT scope_type, scope_id, workspace_id FROM jobtrail.jobs").fetchall()
+    assert rows == [("workspace", "w-1", "w-1")] * 2
+    for command in (("run", "--source", "false"), ("tap",)):
+        for wrong, says in (
+            (("--scope-id", "w-1"), "--scope-type: the scope 'w-1' needs it"),
+            (("--scope-type", "organization"), "--scope-id: which organization is meant is not said"),
+            ((*scope, "--workspace", "w-2"), "--workspace: 'w-2' is not the workspace 'w-1'"),
+        ):
+            found = jobtrail(settings, *command, "--connection", "c-1", *wrong)
+            assert (found.returncode, says in found.stderr) == (2, True), found.stderr
 
 
 def test_run_without_servers_says_what_to_start(settings: Settings, tmp_path: Path) -> None:

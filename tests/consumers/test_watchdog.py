@@ -163,7 +163,7 @@ WORKERS = {
 
 
 @pytest.mark.parametrize("kind", WORKERS)
-def test_a_killed_worker_does_not_run_for_ever_48879(
+def test_a_killed_worker_does_not_run_for_ever_48879_45591(
     kind: str, quick: Settings, another_database: str
 ) -> None:
     """Kill -9 in the middle of an attempt: within the limit the job says so, by one event, also rebuilt."""
@@ -358,7 +358,7 @@ def test_a_cancel_of_a_job_that_nobody_runs_does_not_wait_for_ever(quick: Settin
     assert of_type(published(quick), e.Failure) == []
 
 
-def test_a_job_that_no_worker_takes_is_failed(quick: Settings) -> None:
+def test_a_job_that_no_worker_takes_is_failed_55812(quick: Settings) -> None:
     waiting = created()
     with service(quick.model_copy(update={"pickup_limit": LIMIT}), 2), Publisher(quick) as publisher:
         publisher.publish(waiting)

@@ -37,6 +37,22 @@ def test_a_mistake_names_its_variable(variable: str, text: str, says: str) -> No
     assert caught.value.exit_status == 2
 
 
+@pytest.mark.parametrize(
+    ("variable", "near"),
+    [
+        ("JOBTRAIL_DATABSE_URL", "JOBTRAIL_DATABASE_URL"),
+        ("JOBTRAIL_API_TOKEN", "JOBTRAIL_API_TOKENS"),
+        ("JOBTRAIL_KAFKA_BOOTSTRAP_SERVER", "JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS"),
+        ("JOBTRAIL_KAFKA_SASL_USER", "JOBTRAIL_KAFKA_SASL_USERNAME"),
+    ],
+)
+def test_an_unknown_variable_is_told_the_nearest_one_alone(variable: str, near: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        Settings.from_env({variable: "x"})
+    assert str(caught.value).endswith(f"; the nearest that there is: {near}")
+    assert str(caught.value).count("JOBTRAIL_") == 2
+
+
 def test_security_settings_reach_the_kafka_clients() -> None:
     read = Settings.from_env(
         {"JOBTRAIL_KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "JOBTRAIL_KAFKA_SSL_CA_LOCATION": "/ca.pem"}

@@ -56,6 +56,26 @@ def example(
                 break  # ends as cancelled
 
 
+@pytest.mark.parametrize(
+    ("scope", "says"),
+    [
+        ({"scope_type": "organisation", "scope_id": "x"}, "scope_type: .*did you mean 'organization'"),
+        ({"scope_type": "workspace"}, "scope_id: which workspace is meant is not said"),
+        ({"scope_type": "workspace", "scope_id": ""}, "scope_id: which workspace is meant is not said"),
+        ({"scope_id": "x"}, "scope_type: the scope 'x' needs it"),
+        ({"scope_type": "workspace", "scope_id": "x", "workspace_id": "y"}, "workspace_id: 'y' is not"),
+    ],
+)
+def test_a_scope_that_is_none_is_refused_before_anything_is_published(
+    settings: Settings, scope: dict[str, str], says: str
+) -> None:
+    with Publisher(settings) as publisher:
+        with pytest.raises(UsageError, match=says):
+            Job.start(connection_id=CONNECTION, publisher=publisher, **scope)  # type: ignore[arg-type]
+        Job.start(connection_id=CONNECTION, publisher=publisher, scope_type="organization", scope_id="acme")
+    assert names(published(settings)) == ["JobCreated"]
+
+
 def test_the_example_publishes_a_whole_job(settings: Settings) -> None:
     example(settings)
     told = published(settings)

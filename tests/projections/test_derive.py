@@ -64,7 +64,7 @@ def test_a_retry_that_runs_makes_the_job_run_again(store: Store) -> None:
     assert told.status == "running"
 
 
-def test_a_failure_alone_ends_its_attempt_but_a_stream_s_does_not(store: Store) -> None:
+def test_a_failure_alone_ends_its_attempt_but_a_stream_s_does_not_7806(store: Store) -> None:
     begun = [created(), attempt(1, 0, e.AttemptStarted)]
     one_stream = attempt(2, 0, e.Failure, failure_origin="source", stream_name="users")
     assert Told(store, [*begun, one_stream]).attempts[0][0] == "running"

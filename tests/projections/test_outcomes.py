@@ -89,6 +89,22 @@ def test_a_success_with_0_records_after_its_attempt_died_is_told_84961(store: St
     assert detail(store, "zero_records") == "no records were committed"
 
 
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ([stats(2, 0, records_emitted=0, records_committed=0)], "zero_records"),
+        ([stats(2, 0, records_emitted=0)], "zero_records"),
+        ([], "success_without_evidence"),
+    ],
+)
+def test_a_sync_that_read_nothing_does_not_just_succeed_70984_32914(
+    store: Store, said: list[e.Event], kind: str
+) -> None:
+    """Its only attempt ran, and its source gave nothing, or nobody said what it gave."""
+    told = Told(store, [sync(USERS), started(), *said, succeeded()])
+    assert told.anomalies == {(0, kind)}
+
+
 def test_records_of_an_earlier_attempt_count_and_unknown_ones_are_not_zero(store: Store) -> None:
     earlier = stats(2, 0, records_committed=5)
     again = [started(4, 1), stats(5, 1, records_committed=0), succeeded(6, 1)]
