@@ -18,7 +18,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import textwrap
 import threading
 import time
 from dataclasses import asdict, dataclass, replace
@@ -30,7 +29,7 @@ import psycopg
 from bench import Bench, database_of, say
 from event_log import log_of, options_of_log
 from measured import Round
-from results import machine, write_section
+from results import write_section
 
 from jobtrail import embedded
 
@@ -176,24 +175,22 @@ def main() -> int:
             bench = Bench(home, servers.kafka_bootstrap_servers, servers.database_url, log)
             every.append(grown(bench, scratch / f"archive-{size}"))
             say(f"{every[-1]}")
-    text = report(every, options.sizes)
+    text, command = report(every), f"python benchmarks/growth.py --sizes {options.sizes}"
     print(json.dumps([asdict(each) for each in every], indent=1) if options.json else text)
     if options.write:
-        write_section("Growth", text)
+        write_section("Growth", text, command=command, settings=SETTINGS)
     return 0
 
 
-def report(every: list[Grown], sizes: str) -> str:
-    """The section of RESULTS.md."""
+SETTINGS: Final = (
+    "The unkind log, 4 partitions, lz4. First and last: the rate over the first and the last million events\n"
+    "(of a smaller log, tenth), by the checkpoints."
+)
+
+
+def report(every: list[Grown]) -> str:
+    """The table."""
     lines = [
-        f"    python benchmarks/growth.py --sizes {sizes}",
-        "",
-        *textwrap.wrap(
-            f"{machine()}. The unkind log, 4 partitions, lz4. First and last: the rate over the first and the"
-            " last million events (of a smaller log, tenth), by the checkpoints.",
-            115,
-        ),
-        "",
         "| events | | events/s | first | last | PSS MB | load | bytes/event: topic | tables | archive |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]

@@ -32,7 +32,7 @@ import python_peers
 from bench import Bench, say
 from event_log import SHAPES, Log, log_of, options_of_log
 from measured import Round, median
-from results import machine, write_section
+from results import write_section
 
 from jobtrail import embedded
 from jobtrail.demo.apart import InstallError
@@ -165,7 +165,8 @@ def main() -> int:
         measure(bench, chosen, options.rounds, options.slow)
     problems = different(chosen)
     verdicts = [*bounds(chosen)]
-    text = report(log, chosen, verdicts, problems, options)
+    text = report(chosen, verdicts, problems)
+    command, settings = _command(options), _settings(log, options.rounds)
     if options.json:
         print(
             json.dumps(
@@ -180,9 +181,9 @@ def main() -> int:
             )
         )
     else:
-        print(text)
+        print(f"    {command}\n\n{settings}\n\n{text}")
     if options.write:
-        write_section(_section(log), text)
+        write_section(_section(log), text, command=command, settings=settings)
     return int(bool(problems) or (options.check and not all(each["holds"] for each in verdicts)))
 
 
@@ -263,26 +264,10 @@ def _section(log: Log) -> str:
     return "Replay" if log.shape == SHAPES[0] else f"Replay, {log.shape} log"
 
 
-def report(
-    log: Log,
-    chosen: list[Engine],
-    verdicts: list[dict[str, Any]],
-    problems: list[str],
-    options: argparse.Namespace,
-) -> str:
-    """The section of RESULTS.md."""
+def report(chosen: list[Engine], verdicts: list[dict[str, Any]], problems: list[str]) -> str:
+    """The tables."""
     at = {engine.name: median(engine.rounds) for engine in chosen if engine.rounds}
     lines = [
-        "    " + " ".join(["python benchmarks/replay.py", *_given(options)]),
-        "",
-        *textwrap.wrap(
-            f"{_described(log)}; {machine()}. Medians of {options.rounds} rounds; embedded Kafka 4.3.1 and"
-            " PostgreSQL 18 on the same cores, fsync on and synchronous_commit off for all. Peers write"
-            " stream stats only. CPU: seconds of the program, of Postgres, of Kafka, and microseconds of all"
-            " for each event. Load: of the machine as each round began; over 2, others worked there.",
-            115,
-        ),
-        "",
         "| | settings | events | events/s | of live | of rebuild | CPU s | µs/event | PSS MB | rows | load |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
@@ -299,14 +284,20 @@ def report(
     return "\n".join(lines)
 
 
-def _given(options: argparse.Namespace) -> list[str]:
-    return [
-        f"--events {options.events}",
-        f"--shape {options.shape}",
-        f"--rounds {options.rounds}",
-        f"--slow {options.slow:g}",
-        *([f"--only {options.only}"] if options.only else []),
-    ]
+def _command(options: argparse.Namespace) -> str:
+    given = f"--events {options.events} --shape {options.shape} --rounds {options.rounds}"
+    only = f" --only {options.only}" if options.only else ""
+    return f"python benchmarks/replay.py {given} --slow {options.slow:g}{only}"
+
+
+def _settings(log: Log, rounds: int) -> str:
+    return textwrap.fill(
+        f"{_described(log)}. Medians of {rounds} rounds; embedded Kafka 4.3.1 and PostgreSQL 18 on the same"
+        " cores, fsync on and synchronous_commit off for all. Peers write stream stats only. CPU: seconds of"
+        " the program, of Postgres, of Kafka, and microseconds of all for each event. Load: of the machine as"
+        " each round began; over 2, others worked there.",
+        115,
+    )
 
 
 def _described(log: Log) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from results import write_section
 
 HERE = Path(__file__).parents[2] / "benchmarks"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -53,21 +52,3 @@ def test_growth_measures_each_size() -> None:
     assert 0 < small["topic_bytes"] < large["topic_bytes"]
     assert small["table_bytes"] > 0
     assert large["live"]["whole"]["seconds"] > 0
-
-
-def test_a_section_of_the_results_is_replaced_alone(tmp_path: Path) -> None:
-    """Others stay; a new one goes to the end."""
-    path = tmp_path / "RESULTS.md"
-    path.write_text(
-        "# Found\n\nHow.\n\n## Reads\n\nfast\n\n## Replay\n\nold\n\n### part\n\n## Cleanup\n\nclean\n"
-    )
-    write_section("Replay", "new \\1", path)
-    write_section("Growth", "more", path)
-    text = path.read_text()
-    assert text.split("\n## ") == [
-        "# Found\n\nHow.\n",
-        "Reads\n\nfast\n",
-        "Replay\n\nnew \\1\n",
-        "Cleanup\n\nclean\n",
-        "Growth\n\nmore\n",
-    ]
