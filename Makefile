@@ -8,10 +8,11 @@ TEST_ARGS ?=
 BENCH_ARGS ?=
 ROOMS := jobtrail producers consumers projections tests
 
-.PHONY: help setup demo test bench-cleanup bench-decode bench-emit bench-read bench-tap check format schemas lock clean
+.PHONY: help setup demo test bench-cleanup bench-decode bench-emit bench-growth bench-read bench-replay bench-tap check \
+	format schemas lock clean
 
 help: ## What there is to make
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 setup: $(STAMP) ## A virtual environment in .venv, from the locked requirements
 
@@ -27,6 +28,12 @@ demo: $(STAMP) ## Three real jobs through a real Kafka into a real Postgres; DEM
 
 test: $(STAMP) ## All tests, on real servers that two workers share
 	$(BIN)/python -m pytest -n 2 $(TEST_ARGS)
+
+bench-replay: $(STAMP) ## How fast a log is replayed, beside Flink SQL, Debezium, Quix Streams and Faust; BENCH_ARGS, such as --rounds 1
+	$(BIN)/python benchmarks/replay.py --check $(BENCH_ARGS)
+
+bench-growth: $(STAMP) ## Replay, memory and bytes at 1, 10 and 50 million events; BENCH_ARGS, such as --sizes 1000000
+	$(BIN)/python benchmarks/growth.py $(BENCH_ARGS)
 
 bench-read: $(STAMP) ## How fast the HTTP interface reads among a million jobs; BENCH_ARGS, such as --jobs 10000
 	$(BIN)/python benchmarks/read.py --check $(BENCH_ARGS)

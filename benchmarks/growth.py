@@ -1,0 +1,226 @@
+"""Whether Jobtrail stays as fast as the log grows, and what a log costs: rates, memory, bytes per event.
+
+    make bench-growth                                                   # 1, 10 and 50 million events
+    .venv/bin/python benchmarks/growth.py --sizes 100000,300000 --home /var/tmp/growth
+
+For each size: the log is written, a projector folds it, `jobtrail rebuild` makes it anew, `jobtrail archive`
+copies it. Rates of the first and the last million (or tenth, of a smaller log) come from the checkpoints, as
+they move. What this Jobtrail has no command for is left out, and said. 50 million events take an hour and
+about 25 GB; a size whose topic is there is not written again. Needs Linux (/proc).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import ours
+import psycopg
+from bench import Bench, database_of, say
+from event_log import log_of, options_of_log
+from measured import Round
+from results import write_section
+
+from jobtrail import embedded
+
+#: Seconds between two looks at the checkpoints.
+LOOK: Final = 0.25
+READ: Final = """
+    SELECT sum(next_offset) FROM jobtrail.checkpoints WHERE topic = %s GROUP BY generation
+    ORDER BY generation DESC LIMIT 1
+"""
+BYTES: Final = """
+    SELECT sum(pg_total_relation_size(c.oid))::bigint
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %s AND c.relkind = 'r'
+"""
+
+
+@dataclass
+class Run:
+    """A replay of the whole log: of it, of its first and of its last events."""
+
+    whole: Round
+    first_rate: float
+    last_rate: float
+
+
+@dataclass
+class Grown:
+    """What was found for one size."""
+
+    events: int
+    topic_bytes: int
+    live: Run
+    table_bytes: int
+    rebuild: Run | None = None
+    archive_bytes: int | None = None
+    archive_seconds: float | None = None
+
+
+class Progress(threading.Thread):
+    """Notes how far the newest generation in a database is."""
+
+    def __init__(self, url: str, topic: str) -> None:
+        super().__init__(daemon=True)
+        self._url, self._topic = url, topic
+        self._done = threading.Event()
+        #: Seconds and events.
+        self.seen: list[tuple[float, float]] = []
+
+    def run(self) -> None:
+        """Until `end`."""
+        while not self._done.wait(LOOK):
+            with (
+                contextlib.suppress(psycopg.Error),  # the database is made anew, or not migrated yet
+                psycopg.connect(self._url, autocommit=True) as connection,
+            ):
+                while not self._done.wait(LOOK):
+                    row = connection.execute(READ, (self._topic,)).fetchone()
+                    if row is not None:
+                        self._note(float(row[0]))
+
+    def _note(self, events: float) -> None:
+        if self.seen and events < self.seen[-1][1]:
+            self.seen.clear()  # another generation, or another database
+        if not self.seen or events > self.seen[-1][1]:
+            self.seen.append((time.monotonic(), events))
+
+    def end(self) -> None:
+        """Looks no longer."""
+        self._done.set()
+        self.join()
+
+    def rate(self, begin: float, end: float) -> float:
+        """Events a second between the first looks that found so many; 0 where they were too few."""
+        reached = [next((at for at in self.seen if at[1] >= events), None) for events in (begin, end)]
+        if reached[0] is None or reached[1] is None or reached[0] == reached[1]:
+            return 0.0
+        return (reached[1][1] - reached[0][1]) / (reached[1][0] - reached[0][0])
+
+
+def grown(bench: Bench, archive: Path) -> Grown:
+    """One size."""
+    topic, events = bench.topic("events")
+    some = min(1_000_000, events / 10)
+    url = database_of(bench.postgres, "live")
+    noted = Progress(url, topic)
+    noted.start()
+    whole, url = ours.live(bench)
+    noted.end()
+    live = Run(whole, noted.rate(1, some), noted.rate(events - some, events))
+    found = Grown(
+        events, _bytes_below(bench.home / "kafka" / "data", f"{topic}-*/*"), live, _table_bytes(url)
+    )
+    if ours.has("rebuild"):
+        noted = Progress(url, topic)
+        noted.start()
+        whole = ours.rebuild(bench, url)
+        noted.end()
+        found.rebuild = Run(whole, noted.rate(1, some), noted.rate(events - some, events))
+    if ours.has("archive"):
+        begun = time.monotonic()
+        environment = ours.environment(bench, url, topic)
+        command = [*ours.COMMAND, "archive", archive]
+        subprocess.run(command, env=os.environ | environment, stdout=sys.stderr, check=True)
+        found.archive_seconds = time.monotonic() - begun
+        found.archive_bytes = _bytes_below(archive, "**/*")
+    return found
+
+
+def _bytes_below(folder: Path, pattern: str) -> int:
+    return sum(path.stat().st_size for path in folder.glob(pattern) if path.is_file() and _counts(path))
+
+
+def _counts(path: Path) -> bool:
+    return path.suffix not in {".index", ".timeindex"}  # are made longer beforehand
+
+
+def _table_bytes(url: str) -> int:
+    with psycopg.connect(url) as connection:
+        row = connection.execute(BYTES, (ours.live_schema(url),)).fetchone()
+    assert row is not None  # noqa: S101  # an aggregate
+    return int(row[0])
+
+
+def main() -> int:
+    """Measures each size, prints, writes."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    options_of_log(parser)
+    parser.add_argument("--sizes", default="1000000,10000000,50000000", help="events, with commas")
+    parser.add_argument("--home", type=Path, help="folder that keeps the logs for the next run")
+    parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md")
+    parser.add_argument("--json", action="store_true", help="figures for a program")
+    options = parser.parse_args()
+    every = []
+    with contextlib.ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jobtrail-bench-")))
+        home = options.home or scratch / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        scratch.chmod(0o755)  # as root, another account runs the servers
+        home.chmod(0o755)
+        servers = stack.enter_context(embedded.servers(home, on_progress=say))
+        for size in map(int, options.sizes.split(",")):
+            log = replace(log_of(options), events=size)
+            bench = Bench(home, servers.kafka_bootstrap_servers, servers.database_url, log)
+            every.append(grown(bench, scratch / f"archive-{size}"))
+            say(f"{every[-1]}")
+    text, command = report(every), f"python benchmarks/growth.py --sizes {options.sizes}"
+    print(json.dumps([asdict(each) for each in every], indent=1) if options.json else text)
+    if options.write:
+        write_section("Growth", text, command=command, settings=SETTINGS)
+    return 0
+
+
+SETTINGS: Final = (
+    "The unkind log, 4 partitions, lz4. First and last: the rate over the first and the last million events\n"
+    "(of a smaller log, tenth), by the checkpoints."
+)
+
+
+def report(every: list[Grown]) -> str:
+    """The table."""
+    lines = [
+        "| events | | events/s | first | last | PSS MB | load | bytes/event: topic | tables | archive |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for each in every:
+        sizes_of = " | ".join(
+            f"{size / each.events:.1f}" if size else ""
+            for size in (each.topic_bytes, each.table_bytes, each.archive_bytes)
+        )
+        lines.append(f"| {each.events:,} | live | {_run(each.live)} | {sizes_of} |")
+        if each.rebuild:
+            lines.append(f"| {each.events:,} | rebuild | {_run(each.rebuild)} | | | |")
+    if not all(each.rebuild for each in every):
+        lines += ["", "Rebuild: left out, for this Jobtrail has no `jobtrail rebuild` yet."]
+    if not all(each.archive_bytes for each in every):
+        lines += ["", "Archive: left out, for this Jobtrail has no `jobtrail archive` yet."]
+    if len(every) > 1 and (first := every[0].rebuild or every[0].live):
+        last = every[-1].rebuild or every[-1].live
+        ratio = last.whole.rate / first.whole.rate
+        what = "rebuild" if every[0].rebuild else "live catch-up"
+        lines += [
+            "",
+            f"{what}, {every[-1].events:,} against {every[0].events:,}: {ratio:.2f}; bound: at least 0.9",
+        ]
+    return "\n".join(lines)
+
+
+def _run(run: Run) -> str:
+    rates = " | ".join(f"{rate:,.0f}" if rate else "" for rate in (run.first_rate, run.last_rate))
+    return f"{run.whole.rate:,.0f} | {rates} | {run.whole.pss_mb:,.0f} | {run.whole.load:.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""The benchmarks of replay and growth run, on a small log: floors and Jobtrail, which needs nothing apart."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parents[2] / "benchmarks"
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+
+def ran(script: str, *options: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, HERE / script, *options, "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_replay_measures_floors_and_jobtrail_on_the_same_log() -> None:
+    """Each has a rate; all rows that the log asks for are there at the end."""
+    found = ran("replay.py", "--events", "6000", "--rounds", "1", "--only", "floors,live,rebuild")
+    engines, refused = found["engines"], found["refused"]
+    assert found["problems"] == []
+    assert refused.keys() <= {"rebuild"}
+    for name, rounds in engines.items():
+        assert refused.get(name) or rounds[0]["rate"] > 0
+    (live,) = engines["live"]
+    assert live["events"] >= 6_000
+    assert live["cpu"] > 0
+    assert live["pss_mb"] > 0
+    tables = live["found"]["tables"]
+    assert tables["stream_stats"] == live["found"]["rows"] == 10 * tables["attempts"]
+    assert engines["copy"][0]["found"]["rows"] == sum(tables.values()) - tables["anomalies"]
+    for rebuilt in engines.get("rebuild", []):
+        assert rebuilt["found"] == live["found"]
+
+
+def test_growth_measures_each_size() -> None:
+    """More events, more bytes; what there is no command for is left out."""
+    small, large = ran("growth.py", "--sizes", "2000,6000")
+    assert 2_000 <= small["events"] < large["events"]
+    assert 0 < small["topic_bytes"] < large["topic_bytes"]
+    assert small["table_bytes"] > 0
+    assert large["live"]["whole"]["seconds"] > 0
