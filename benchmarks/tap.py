@@ -32,9 +32,10 @@ from typing import Any, Final
 from results import table, write_section
 
 from jobtrail import embedded
+from jobtrail.consumers.topics import TopicAdmin
 from jobtrail.demo.faker import FakerError, faker_command
 from jobtrail.demo.scenario import faker_catalog
-from jobtrail.settings import default_cache
+from jobtrail.settings import Settings, default_cache
 
 LINE: Final = 400
 LEAST_PER_SECOND: Final = 300_000
@@ -300,6 +301,8 @@ def main() -> int:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jobtrail-bench-")))
         home.chmod(0o755)  # as root, another account may run a server
         servers = stack.enter_context(embedded.servers(home, postgres=False, on_progress=_say))
+        # Else each tap waits at its end for topics that nobody has made.
+        TopicAdmin(Settings(home=home, kafka_bootstrap_servers=servers.kafka_bootstrap_servers)).ensure()
         bench = Bench(servers.kafka_bootstrap_servers, home)
         faker = faker_in(home) if options.users else None
         found: dict[str, Any] = {
