@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from jobtrail import kinds
-from jobtrail.api.fields import Counter, FilterText, JobId, Millis, Number
+from jobtrail.api.fields import WHOLE, Counter, FilterText, JobId, Millis, Number
 from jobtrail.api.models import Model
 from jobtrail.producers.failure_reason import METADATA_LIMIT
 from jobtrail.producers.safe_text import safe_json
@@ -166,7 +166,17 @@ class FailAttemptRequestBody(AttemptRequestBody):
 class JobFailureRequestBody(AttemptRequestBody):
     """The job has failed: no retry is left."""
 
-    attempt_number: Annotated[Number, Field(le=kinds.ATTEMPT_NUMBER.maximum)]
+    #: A failure is published of it, and an event holds no more.
+    attempt_number: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=kinds.ATTEMPT_NUMBER.maximum,
+            examples=[0],
+            description="From 0 within the job; not an id.",
+        ),
+        WHOLE,
+    ]
     reason: AnyText | None = Field(None, description="Why; kept as a failure of the attempt.")
 
 

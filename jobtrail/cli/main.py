@@ -50,6 +50,8 @@ EXTRA_MODULES: Final = frozenset(
         "polars",
         "psycopg",
         "psycopg_pool",
+        "pyarrow",
+        "pyruhvro",
         "rich",
     }
     | {"sse_starlette", "starlette", "tenacity", "uvicorn", "yaml", "yoyo"}
