@@ -31,9 +31,9 @@ def staging_table(table: Table) -> str:
 
 
 def create_staging(table: Table) -> str:
-    """DDL of the staging table; it empties itself at the end of each transaction."""
+    """DDL of the staging table; each transaction leaves it empty."""
     columns = ", ".join(f"{column} {staging_type(column)}" for column in table.merged_columns)
-    return f"CREATE TEMP TABLE IF NOT EXISTS {staging_table(table)} ({columns}) ON COMMIT DELETE ROWS"
+    return f"CREATE TEMP TABLE IF NOT EXISTS {staging_table(table)} ({columns})"
 
 
 def copy_statement(table: Table) -> str:

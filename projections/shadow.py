@@ -36,6 +36,7 @@ from jobtrail.projections.store import (
     PROJECTION_SET,
     Move,
     Transaction,
+    clear_working_tables,
     create_working_tables,
 )
 from jobtrail.projections.tables import TABLES, VERSION
@@ -131,7 +132,10 @@ class Shadow:
             self.connection.execute(
                 sql.SQL("SET LOCAL search_path = {}").format(g.search_path(self.generation))
             )
-            yield Transaction(self.connection, PROJECTION_SET, self.generation)
+            transaction = Transaction(self.connection, PROJECTION_SET, self.generation)
+            yield transaction
+            if transaction.staged:
+                clear_working_tables(self.connection, anew=True)
 
     def parts(self) -> list[Part]:
         """What is read, and how far each partition is."""

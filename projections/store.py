@@ -23,6 +23,8 @@ from jobtrail.projections.letters import DeadLetter
 from jobtrail.projections.tables import ABOUT_WORKER, HEARTBEATS, TABLES, VERSION
 
 PROJECTION_SET: Final = "core"
+#: Deleted rows in the working tables from which on they are made anew.
+MOST_DEAD: Final = 5_000
 
 
 class CheckpointMismatchError(JobtrailError):
@@ -45,6 +47,8 @@ class Store:
     def __init__(self, connection: Connection[Any], projection_set: str = PROJECTION_SET) -> None:
         self.connection = connection
         self.projection_set = projection_set
+        #: Rows that were deleted from the working tables and still take room there.
+        self._dead = 0
         #: The generation that the last transaction saw.
         self._generation: int | None = None
 
@@ -85,7 +89,12 @@ class Store:
                 self._generation = generation
                 raise CheckpointMismatchError(f"generation {generation} of the read models is live now")
             self._generation = generation
-            yield Transaction(self.connection, self.projection_set, generation)
+            transaction = Transaction(self.connection, self.projection_set, generation)
+            yield transaction
+            self._dead += transaction.staged
+            if transaction.staged:
+                clear_working_tables(self.connection, anew=self._dead > MOST_DEAD)
+                self._dead = 0 if self._dead > MOST_DEAD else self._dead
 
 
 def create_working_tables(connection: Connection[Any]) -> None:
@@ -96,6 +105,15 @@ def create_working_tables(connection: Connection[Any]) -> None:
         connection.execute(statement.encode())
 
 
+def clear_working_tables(connection: Connection[Any], *, anew: bool) -> None:
+    """Empties them: by deleting what is in them, or `anew`, which frees the room of all that ever was.
+
+    Not by ON COMMIT DELETE ROWS: that makes a new file for each of them, and Postgres plans every statement
+    on them again; for a small batch both take several times as long as all else.
+    """
+    connection.execute(TRUNCATE if anew else DELETE)
+
+
 class Transaction:
     """What can be done within one transaction of a `Store`."""
 
@@ -103,6 +121,8 @@ class Transaction:
         self.connection = connection
         self.projection_set = projection_set
         self.generation = generation
+        #: Rows that were put into the working tables.
+        self.staged = 0
 
     def advance(self, moves: Sequence[Move]) -> None:
         """Moves the checkpoints. Raises CheckpointMismatchError where one is not at its expected offset."""
@@ -139,6 +159,7 @@ class Transaction:
                 self.connection.execute(STATEMENTS[table.name].merge)
 
     def _copy(self, table: str, rows: pl.DataFrame) -> None:
+        self.staged += rows.height
         statement = STATEMENTS[table]
         missing = [pl.lit(None).alias(name) for name in statement.columns if name not in rows.columns]
         complete = rows.with_columns(missing).select(statement.columns)
@@ -174,6 +195,13 @@ STATEMENTS: Final = {
     )
     for table in TABLES
 }
+WORKING_TABLES: Final = (
+    *map(merge.staging_table, TABLES),
+    *("touched", "own_ends", "decisions", "ends", "found"),
+)
+_DELETES: Final = [f"from_{name} AS (DELETE FROM {name})" for name in WORKING_TABLES]  # noqa: S608  # ours
+DELETE: Final = f"WITH {', '.join(_DELETES)} SELECT".encode()
+TRUNCATE: Final = f"TRUNCATE {', '.join(WORKING_TABLES)}".encode()
 SQL: Final = g.named_statements("store.sql")
 RETAIN: Final = tuple(g.named_statements("retain.sql").values())
 DERIVE: Final = [statement.encode() for statement in g.statements("derive.sql")]
