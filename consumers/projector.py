@@ -107,8 +107,9 @@ class Projector:
         except StoppedError:
             log.info("stopped while a server was away; nothing is lost")
         finally:
-            self._source.close()
             self._writer.shutdown()
+            self._report(None, last=True)
+            self._source.close()
             self._forget_store()
 
     def _take(self, batch: Batch | None) -> None:
@@ -242,10 +243,10 @@ class Projector:
                 self._store.close()
         self._store = None
 
-    def _report(self, batch: Batch | None) -> None:
+    def _report(self, batch: Batch | None, *, last: bool = False) -> None:
         rate = self._rate.count(len(batch) if batch else 0)
         caught_up = self._source.caught_up and (self._writing is None or self._writing.done())
-        if time.monotonic() < self._next_report and self.status.caught_up == caught_up:
+        if not last and time.monotonic() < self._next_report and self.status.caught_up == caught_up:
             return
         self._next_report = time.monotonic() + REPORT_INTERVAL
         self.status = Status(self._folded, self._dead_letters, rate, caught_up, self._source.lag())

@@ -23,7 +23,7 @@ def test_the_benchmark_of_the_tap_gives_all_its_figures() -> None:
             sys.executable,
             BENCHMARKS / "tap.py",
             "--records",
-            "20000",
+            "300000",
             "--rounds",
             "1",
             "--users",
