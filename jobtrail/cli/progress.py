@@ -23,7 +23,8 @@ class Shown:
         self, stream: TextIO, clock: Callable[[], float] = time.monotonic, *, quiet: float = 0.0
     ) -> None:
         self._stream, self._clock, self._quiet = stream, clock, quiet
-        self._said = False
+        #: What was done when a line of this phase was printed last.
+        self._said: int | None = None
         self._phase = ""
         self._begun = self._next = 0.0
         self._done_before = 0
@@ -57,15 +58,15 @@ class Shown:
             self._begin(phase, done, total, now)
         if self._bar is not None:
             self._bar.update(self._task, completed=done, total=total or None)
-        elif now >= self._next or (self._said and total and done >= total):
+        elif now >= self._next or (self._said is not None and self._said < total <= done):
             self._next = now + EVERY
-            self._said = True
+            self._said = done
             print(f"jobtrail: {self._line(done, total, now)}", file=self._stream, flush=True)
 
     def _begin(self, phase: str, done: int, total: int, now: float) -> None:
         self.close()
         self._phase, self._begun, self._done_before, self._next = phase, now, done, now + self._quiet
-        self._said = False
+        self._said = None
         if not self._stream.isatty():
             return
         try:

@@ -154,7 +154,8 @@ def _show(result: Any) -> None:
             "says so, events that only one of both had folded yet."
         )
     rate = result.messages / result.seconds if result.seconds > 0 else 0
-    line(f"{result.messages:,} messages in {span(result.seconds)} ({rate:,.0f} a second)")
+    messages = "1 message" if result.messages == 1 else f"{result.messages:,} messages"
+    line(f"{messages} in {span(result.seconds)} ({rate:,.0f} a second)")
     if result.note:
         line(result.note)
     if result.swapped:
