@@ -209,12 +209,12 @@ class _Rebuild:
                 new.drop()
                 return result
             if refusal and not self._options.force:
-                return _with(result, note=refusal)
+                return replace(result, note=refusal)
             if self._options.confirm and not result.same and not self._options.confirm(result):
-                return _with(result, note=f"not swapped, as you said; {LEFT}")
+                return replace(result, note=f"not swapped, as you said; {LEFT}")
             self._tell("swapping")
             self._swap(new, catching_up)
-            return _with(result, swapped=True, seconds=time.monotonic() - self._begun)
+            return replace(result, swapped=True, seconds=time.monotonic() - self._begun)
         finally:
             catching_up.close()
 
@@ -325,10 +325,6 @@ class _Rebuild:
 
 def _checkpoints(connection: Connection[Any], generation: int) -> dict[Place, int]:
     return shadow.live_checkpoints(connection, generation)
-
-
-def _with(result: Result, **changes: Any) -> Result:
-    return replace(result, **changes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,7 +128,13 @@ def topic_ids(settings: Settings) -> dict[str, str]:
 def stretches(part: Part, archive: Archive | None, reader: TopicReader, most: int) -> Iterator[Records]:
     """What is left of a part, at most so many messages at a time: of the archive, then of the topic."""
     where = part.topic, part.topic_id, part.partition
-    if archive is not None and part.at < part.archived_to:
+    if part.at < part.archived_to:
+        if archive is None:  # a rebuild that began with one goes on without it
+            raise LogError(
+                f"topic {part.topic}, partition {part.partition}: offsets {part.at} to"
+                f" {part.archived_to - 1} are to be read from the archive that this rebuild began with; say"
+                " --archive ADDRESS again, or `jobtrail rebuild cancel`"
+            )
         yield from archive.read(*where, part.at, min(part.archived_to, part.end), most)
     if part.end > part.archived_to:
         yield from reader.read(*where, max(part.at, part.archived_to), part.end, most)

@@ -13,8 +13,11 @@ from rebuild_scenes import HISTORY, contents, job_of, publish, rebuilt
 
 from jobtrail.consumers.archive_copy import copy_log
 from jobtrail.consumers.projector import project_until_caught_up
+from jobtrail.consumers.rebuild_worker import stretches
+from jobtrail.consumers.stretch import TopicReader
 from jobtrail.consumers.topics import TOPIC_CONFIG
 from jobtrail.errors import LogError
+from jobtrail.projections.shadow import Part
 from jobtrail.settings import Settings
 
 #: Where in the log a job's events stand is known of the topic that is there alone.
@@ -55,6 +58,18 @@ def test_what_the_topic_no_longer_has_is_read_from_the_archive(
         rebuilt(settings, archive=archived)
     named = jobtrail(settings, "rebuild", "--yes", "--from", "archive")
     assert (named.returncode, "--from archive: no archive is set" in named.stderr) == (2, True)
+
+
+def test_a_rebuild_that_goes_on_without_its_archive_passes_nothing_by(settings: Settings) -> None:
+    """What it had not read of the archive yet is asked for, and not left out."""
+    reader = TopicReader(settings)
+    try:
+        with pytest.raises(LogError, match="offsets 3 to 7 are to be read from the archive"):
+            next(
+                stretches(Part(settings.events_topic, "id", 0, archived_to=8, end=9, at=3), None, reader, 10)
+            )
+    finally:
+        reader.close()
 
 
 def lose(settings: Settings, admin: AdminClient, befores: dict[int, int]) -> None:

@@ -120,7 +120,7 @@ def test_passwords_and_keys_come_from_a_secret() -> None:
     settings = Settings(
         kafka_bootstrap_servers="kafka:9093",
         database_url="postgresql://u:geheim@db/jobtrail",
-        schema_registry_url="https://u:geheim@registry",
+        schema_registry_url="https://u:geheim@schemas",
         events_topic="our.events",
         replication_status_check_interval=9,
         kafka_client={**secret, "security.protocol": "SASL_SSL", "ssl.ca.location": "/ca.pem"},
