@@ -114,6 +114,7 @@ class Meter:
         """Counts to here."""
         seconds = time.perf_counter() - self._begun
         used = [cpu(root) - before for root, before in zip(self._roots, self._before, strict=True)]
+        self.most_mb = max(self.most_mb, pss_mb(self._roots[0]))  # a short one ended between two looks
         self.close()
         return Round(events, seconds, *used, self.most_mb, load=self.load)
 
