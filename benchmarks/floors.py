@@ -23,6 +23,7 @@ CONSUMER: Final[dict[str, Any]] = {
     "queued.max.messages.kbytes": 64 * 1024,
     "fetch.message.max.bytes": 8 * 1024 * 1024,
     "fetch.wait.max.ms": 10,
+    "fetch.queue.backoff.ms": 5,
 }
 TABLES: Final = ("jobs", "attempts", "job_events", "stream_stats", "stream_statuses")
 

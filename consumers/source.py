@@ -48,6 +48,8 @@ CONSUMER_CONFIG: Final[Mapping[str, str | int | bool]] = {
     "queued.max.messages.kbytes": 8 * 1024,
     "fetch.message.max.bytes": 4 * 1024 * 1024,
     "fetch.wait.max.ms": 100,
+    # What waits is enough: look again after this long. By librdkafka's default that is a whole second.
+    "fetch.queue.backoff.ms": 5,
 }
 #: The log does not have the offset that a fetch began at.
 OUT_OF_RANGE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001  # public name
