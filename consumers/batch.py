@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from confluent_kafka import Message
-
 from jobtrail.consumers.decode import Decoded
-from jobtrail.consumers.records import Records
+from jobtrail.consumers.records import Place, Records
+from jobtrail.consumers.taking import Taken
 from jobtrail.projections.fold import Rows
+from jobtrail.projections.fold_few import FewRows, fold_few
 from jobtrail.projections.folding import Folding
 from jobtrail.projections.letters import DeadLetter
 from jobtrail.projections.store import Move
-
-#: (topic, partition)
-Place = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +31,15 @@ class Batch:
     @classmethod
     def of(
         cls,
-        messages: Sequence[Message],
+        taken: Taken,
         ends: Iterable[tuple[Place, int]],
         positions: Mapping[Place, int],
         ids: Mapping[str, str],
         *,
         more: bool = False,
     ) -> Batch:
-        """From what was consumed, and where partitions ended: a log may end in more than messages."""
-        by_topic: dict[str, list[Message]] = {}
-        topics = set(map(Message.topic, messages))
-        if len(topics) == 1:
-            by_topic[str(*topics)] = list(messages)
-        else:
-            for message in messages:
-                by_topic.setdefault(str(message.topic()), []).append(message)
-        records = tuple(Records.from_messages(topic, ids[topic], ours) for topic, ours in by_topic.items())
-        reached = {place: offset for part in records for place, offset in _last(part).items()}
+        """From what was taken, and where partitions ended: a log may end in more than messages."""
+        reached = dict(taken.reached)
         for place, end in ends:
             reached[place] = max(end, reached.get(place, 0))
         moves = (
@@ -58,7 +47,7 @@ class Batch:
             for (topic, partition), offset in reached.items()
             if offset > positions[topic, partition]
         )
-        return cls(records, tuple(sorted(moves)), more)
+        return cls(tuple(taken.records.values()), tuple(sorted(moves)), more)
 
     def halves(self) -> tuple[Batch, Batch]:
         """Two batches that do the same one after the other. Only for two messages or more."""
@@ -84,6 +73,8 @@ class Pending:
 
     def __init__(self) -> None:
         self._folding = Folding()
+        #: What a single small batch has, where it is all there is.
+        self._few: FewRows = {}
         self._moves: dict[Place, Move] = {}
         self._messages = 0
         self.bad: list[DeadLetter] = []
@@ -96,8 +87,9 @@ class Pending:
         return bool(self._moves)
 
     def add(self, batch: Batch, decoded: Decoded) -> None:
-        """Folds the events of the next batch in."""
+        """Folds the events of the next batch in; one that was read as `few` is the only one."""
         self._folding.add(decoded.frames)
+        self._few = fold_few(decoded.few)
         self.bad += decoded.bad
         self._messages += len(batch)
         for move in batch.moves:
@@ -110,9 +102,14 @@ class Pending:
         """From where the first batch began to where the last one ended."""
         return sorted(self._moves.values())
 
-    def rows(self) -> Rows:
+    @property
+    def height(self) -> int:
+        """Rows and events in memory."""
+        return self._folding.height
+
+    def rows(self) -> Rows | FewRows:
         """One row for each key."""
-        return self._folding.rows()
+        return self._few or self._folding.rows()
 
 
 def _last(records: Records) -> dict[Place, int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from jobtrail.consumers import gate
 from jobtrail.consumers.decode import Decoded, Decoder, together
+from jobtrail.consumers.gate import read_many
 from jobtrail.consumers.records import Records
 from jobtrail.consumers.registry_schemas import registry_of
 from jobtrail.consumers.source import AT_ONCE
@@ -73,7 +73,7 @@ class CatchingUp:
         passed_by = self._refused.get(place, set())
         if not passed_by.isdisjoint(records.offsets):
             records = records.take([row for row, at in enumerate(records.offsets) if at not in passed_by])
-        return gate.check(self._decoder.decode(records), records)
+        return read_many(self._decoder, records)
 
 
 def _write(tx: Transaction, moves: Sequence[Move], decoded: Decoded) -> None:

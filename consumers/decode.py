@@ -49,6 +49,8 @@ class Decoded:
     #: Event type → its events, never an empty frame. Columns are the event's fields (instants in microseconds
     #: since 1970, lists of records as lists of structs) and the `_` columns above.
     frames: Frames = field(default_factory=dict)
+    #: The same where there were few (`jobtrail.consumers.few`): each event as a row.
+    few: dict[type[Event], list[dict[str, Any]]] = field(default_factory=dict)
     #: Messages that are no events.
     bad: list[DeadLetter] = field(default_factory=list)
 
@@ -61,6 +63,8 @@ def together(parts: Iterable[Decoded]) -> Decoded:
         whole.bad += part.bad
         for event_type, frame in part.frames.items():
             frames.setdefault(event_type, []).append(frame)
+        for event_type, events in part.few.items():
+            whole.few.setdefault(event_type, []).extend(events)
     whole.frames = {event_type: pl.concat(found) for event_type, found in frames.items()}
     return whole
 
@@ -95,6 +99,20 @@ class Decoder:
                 )
         out.frames = {event_type: pl.concat(frames) for event_type, frames in parts.items()}
         return out
+
+    def read(self, value: bytes | None) -> tuple[type[Event], dict[str, Any]]:
+        """One message by itself, in its newest shape, with plain values.
+
+        Raises BadMessageError for what is no event, and ServerAwayError as above.
+        """
+        start = _start(value)
+        if start not in self._shapes:
+            if start not in self._headers:
+                self._headers[start] = self._schemas.frame(start, self._schema_by_id)
+            start = self._headers[start]
+            value = start + (value or b"")[CONFLUENT_HEADER_SIZE:]
+        shape = self._shapes[start]
+        return shape.wire.event_type, shape.upcast(read_strictly(shape.wire, value or b""))
 
     def _groups(self, records: Records, bad: list[DeadLetter]) -> Iterator[_Group]:
         """The messages by schema; what has none that we know is bad."""
@@ -193,6 +211,13 @@ class _Shape:
             pl.col(name) if name in self.dtypes else pl.lit(self.defaults[name], dtype=dtype).alias(name)
             for name, dtype in column_types(self.newest.plain).items()
         ]
+
+    def upcast(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The same for one message."""
+        if self.wire is self.newest:
+            return row
+        names = (field["name"] for field in self.newest.plain["fields"])
+        return {name: row[name] if name in row else self.defaults[name] for name in names}
 
     @cached_property
     def defaults(self) -> Mapping[str, Any]:

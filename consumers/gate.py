@@ -16,13 +16,18 @@ import polars as pl
 from pydantic.fields import FieldInfo
 
 from jobtrail import codec, kinds
-from jobtrail.consumers.decode import KEY, ROW, Decoded
+from jobtrail.consumers.decode import KEY, ROW, Decoded, Decoder
 from jobtrail.consumers.records import Records
 from jobtrail.errors import BadMessageError
 from jobtrail.events import Event
 from jobtrail.fields import field_kind, record_type
 from jobtrail.kinds import Kind
 from jobtrail.projections.letters import DeadLetter
+
+
+def read_many(decoder: Decoder, records: Records) -> Decoded:
+    """The good events of messages as frames, and dead letters for the rest. Raises ServerAwayError."""
+    return check(decoder.decode(records), records)
 
 
 def check(decoded: Decoded, records: Records) -> Decoded:
@@ -52,10 +57,20 @@ def _refused(event_type: type[Event], frame: pl.DataFrame, records: Records) -> 
     if wrong.any():
         for own, row in frame.filter(wrong).select(event_type.key_field, ROW).iter_rows():
             if row not in bad:
-                found = f"the key is {records.keys[row]!r}, not {str(own).encode()!r}"
-                detail = f"{event_type.__name__}.{event_type.key_field}: {found}"
-                bad[row] = records.dead_letter(row, "wrong_key", detail)
+                wrong_key = _wrong_key(event_type, own, records.keys[row])
+                bad[row] = records.dead_letter(row, wrong_key.reason, wrong_key.detail)
     return bad
+
+
+def check_key(event_type: type[Event], own: str | int, key: bytes | None) -> None:
+    """Raises BadMessageError where a message has another key than its event's `own`."""
+    if key != str(own).encode():
+        raise _wrong_key(event_type, own, key)
+
+
+def _wrong_key(event_type: type[Event], own: str | int, key: bytes | None) -> BadMessageError:
+    found = f"the key is {key!r}, not {str(own).encode()!r}"
+    return BadMessageError("wrong_key", f"{event_type.__name__}.{event_type.key_field}: {found}")
 
 
 def _is_clean(event_type: type[Event], frame: pl.DataFrame) -> bool:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from jobtrail.consumers.archive import Archive
 from jobtrail.consumers.ends import Log
 from jobtrail.consumers.records import Records
 from jobtrail.consumers.source import CONSUMER_CONFIG, IDLE
+from jobtrail.consumers.taking import take
 from jobtrail.errors import ArchiveError, ServerAwayError
 from jobtrail.kinds import micros
 from jobtrail.producers.client import client_config
@@ -77,17 +78,16 @@ def read_job(
             "error_cb": lambda _error: None,  # what it would say comes as the answer to a call
         }
     )
-    kept: list[Message] = []
-    archived: list[Records] = []
+    parts: list[Records] = []
     key = str(job_id).encode()
     try:
         low, high = consumer.get_watermark_offsets(
             TopicPartition(settings.events_topic, span.log_partition), BOUNDS_TIMEOUT
         )
-        gap = _archived(settings, span, min(low, span.last_offset + 1), key, archived)
+        gap = _archived(settings, span, min(low, span.last_offset + 1), key, parts)
         gap = (
             _read(
-                consumer, settings.events_topic, span, kept, (low, high), key=key, seconds=seconds, most=most
+                consumer, settings.events_topic, span, parts, (low, high), key=key, seconds=seconds, most=most
             )
             or gap
         )
@@ -95,7 +95,7 @@ def read_job(
         gap = f"Kafka at {address} did not give what the log has of the job ({error.args[0].str()})"
     finally:
         consumer.close()
-    return Reading((*archived, Records.from_messages(settings.events_topic, "", kept)), gap)
+    return Reading(tuple(parts), gap)
 
 
 def _archived(settings: Settings, span: Span, low: int, key: bytes, found: list[Records]) -> str | None:
@@ -113,8 +113,7 @@ def _archived(settings: Settings, span: Span, low: int, key: bytes, found: list[
         topic_id = Log(settings).topic(topic).topic_id
         archive = Archive.open(settings.archive)
         for records in archive.read(topic, topic_id, partition, span.first_offset, low, CHUNK):
-            rows = [row for row, other in enumerate(records.keys) if other == key]
-            found.extend([records.take(rows)] if rows else [])
+            _add(found, records, key)
     except (ArchiveError, ServerAwayError) as error:
         return f"{gap}; {error}"
     return None
@@ -124,14 +123,14 @@ def _read(
     consumer: Consumer,
     topic: str,
     span: Span,
-    kept: list[Message],
+    found: list[Records],
     bounds: tuple[int, int],
     *,
     key: bytes,
     seconds: float,
     most: int,
 ) -> str | None:
-    """Adds the messages with the key to `kept`; returns the gap. Raises KafkaException."""
+    """Adds the messages with the key to `found`; returns the gap. Raises KafkaException."""
     place = f"partition {span.log_partition} of {topic}"
     low, high = bounds
     if high <= span.last_offset:
@@ -141,26 +140,28 @@ def _read(
     consumer.assign([TopicPartition(topic, span.log_partition, position)])
     until = time.monotonic() + seconds
     while position < high:
-        if len(kept) > most:
+        if sum(map(len, found)) > most:
             return f"the job has more than {most:,} messages; {place} was read to offset {position}"
         if time.monotonic() > until:
             return f"{seconds:g} s were not enough: {place} was read to offset {position} of {high}"
         first = consumer.poll(IDLE)
         if first is None:
             continue
-        messages = [first, *consumer.consume(CHUNK - 1, 0)]
-        if errors := [error for each in messages if (error := each.error())]:
-            if errors[0].code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public name
-                raise KafkaException(errors[0])
-            messages = [each for each in messages if not each.error()]
-            kept += [each for each in messages if each.key() == key]
-            break
-        kept += [each for each in messages if each.key() == key]
-        position = _offset(messages[-1]) + 1
-        if position > span.last_offset and messages[-1].timestamp()[1] > last_ms:
+        taken = take(consumer, first, CHUNK, {topic: ""})
+        errors = [error for each in taken.errors if (error := each.error())]
+        if errors and errors[0].code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public name
+            raise KafkaException(errors[0])
+        for records in taken.records.values():
+            _add(found, records, key)
+            position = records.offsets[-1] + 1
+            if position > span.last_offset and records.broker_ms[-1] > last_ms:
+                return None
+        if errors:
             break
     return None
 
 
-def _offset(message: Message) -> int:
-    return int(message.offset() or 0)
+def _add(found: list[Records], records: Records, key: bytes) -> None:
+    """Those with the key."""
+    if rows := [row for row, other in enumerate(records.keys) if other == key]:
+        found.append(records.take(rows))

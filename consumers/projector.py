@@ -19,10 +19,12 @@ from psycopg.errors import (
     UndefinedTable,
 )
 
-from jobtrail.consumers import gate
-from jobtrail.consumers.batch import Batch, Pending, Place
+from jobtrail.consumers.batch import Batch, Pending
 from jobtrail.consumers.dead_letters import relay_once, relaying
 from jobtrail.consumers.decode import Decoded, Decoder, together
+from jobtrail.consumers.few import FEW, read_few
+from jobtrail.consumers.gate import read_many
+from jobtrail.consumers.records import Place, Records
 from jobtrail.consumers.registry_schemas import registry_of
 from jobtrail.consumers.source import Source
 from jobtrail.consumers.status import Rate, Status
@@ -36,6 +38,7 @@ from jobtrail.consumers.waiting import (
 )
 from jobtrail.errors import UsageError
 from jobtrail.projections.fold import Rows, fold
+from jobtrail.projections.fold_few import FewRows
 from jobtrail.projections.letters import DeadLetter
 from jobtrail.projections.store import CheckpointMismatchError, Move, Store
 from jobtrail.settings import Settings
@@ -53,6 +56,8 @@ REFUSED: Final = (
     ProgramLimitExceeded,
     StatementTooComplex,
 )
+Read = Callable[[Decoder, Records], Decoded]
+
 #: Seconds between two reports of the status, but for a change of `caught_up`.
 REPORT_INTERVAL: Final = 0.5
 
@@ -119,14 +124,20 @@ class Projector:
             self._fold(batch)
             self._source.folded(batch)
         elif batch is not None:
-            self._pending.add(batch, self._decode(batch))
-        if batch is None or not batch.more or len(self._pending) >= self._batch_size:
+            few = len(batch) <= FEW and not batch.more and not self._pending
+            self._pending.add(batch, self._decode(batch, read_few if few else read_many))
+        if batch is None or not batch.more or self._is_enough():
             self._settle()
             if self._pending:
                 self._writing = self._writer.submit(self._written, self._pending)
                 self._pending = Pending()
         if batch is None:
             self._settle()
+
+    def _is_enough(self) -> bool:
+        """Whether to write though more waits: so many events; while the last are written, so many rows."""
+        is_free = self._writing is None or self._writing.done()
+        return (len(self._pending) if is_free else self._pending.height) >= self._batch_size
 
     def _settle(self) -> None:
         """Waits for what is being written, and raises what went wrong.
@@ -157,7 +168,7 @@ class Projector:
 
     def _fold(self, batch: Batch) -> None:
         """Folds a batch. Where Postgres refuses what it holds, its halves, down to the one message."""
-        decoded = self._decode(batch)
+        decoded = self._decode(batch, read_many)
         try:
             self._write(batch.moves, decoded.bad, fold(decoded.frames), len(batch))
         except REFUSED as error:
@@ -169,12 +180,10 @@ class Projector:
                 bad = _refused(batch, error)
                 self._write(batch.moves, bad, {}, 1)
 
-    def _decode(self, batch: Batch) -> Decoded:
+    def _decode(self, batch: Batch, read: Read) -> Decoded:
         """The events of a batch, and its dead letters. Pure, but for schemas that a registry has to tell."""
         parts = [
-            gate.check(
-                until_it_answers(self._registry, self._stop, partial(self._decoder.decode, part)), part
-            )
+            until_it_answers(self._registry, self._stop, partial(read, self._decoder, part))
             for part in batch.records
         ]
         return parts[0] if len(parts) == 1 else together(parts)
@@ -183,7 +192,9 @@ class Projector:
         self._write(pending.moves, pending.bad, pending.rows(), len(pending))
         return pending
 
-    def _write(self, moves: Sequence[Move], bad: Sequence[DeadLetter], rows: Rows, messages: int) -> None:
+    def _write(
+        self, moves: Sequence[Move], bad: Sequence[DeadLetter], rows: Rows | FewRows, messages: int
+    ) -> None:
         """One transaction: checkpoints, dead letters and rows, or nothing."""
 
         def write(store: Store) -> None:

@@ -15,9 +15,10 @@ import psycopg
 from psycopg import Connection, sql
 from psycopg.rows import dict_row
 
-from jobtrail.consumers import gate, rebuild_plan
+from jobtrail.consumers import rebuild_plan
 from jobtrail.consumers.archive import Archive
 from jobtrail.consumers.decode import Decoder
+from jobtrail.consumers.gate import read_many
 from jobtrail.consumers.rebuild import Result, leading
 from jobtrail.consumers.rebuild_worker import stretches
 from jobtrail.consumers.registry_schemas import registry_of
@@ -110,7 +111,7 @@ class _RebuildJob:
                 if ours:
                     kept = records.take(ours)
                     # What is no event was put aside when it was folded first.
-                    self._folding.add(gate.check(self._decoder.decode(kept), kept).frames)
+                    self._folding.add(read_many(self._decoder, kept).frames)
         return [replace(part, at=part.end) for part in parts]
 
     def _further(self, parts: Sequence[Part], live: rebuild_plan.Checkpoints) -> list[Part]:

@@ -18,10 +18,10 @@ import polars as pl
 import psycopg
 
 from jobtrail import kinds
-from jobtrail.consumers import gate
 from jobtrail.consumers.archive import Archive
 from jobtrail.consumers.decode import OFFSET, PARTITION, Decoder
 from jobtrail.consumers.ends import Log
+from jobtrail.consumers.gate import read_many
 from jobtrail.consumers.records import Records
 from jobtrail.consumers.registry_schemas import registry_of
 from jobtrail.consumers.source import AT_ONCE
@@ -70,7 +70,7 @@ class Worker:
         begun = at = part.at
         messages, last = 0, time.monotonic()
         for records in self._records(part):
-            decoded = gate.check(self._decoder.decode(records), records)
+            decoded = read_many(self._decoder, records)
             folding.add(self._kept(part, decoded.frames))
             letters += decoded.bad
             at = records.offsets[-1] + 1

@@ -12,6 +12,9 @@ from confluent_kafka import Message
 from jobtrail import kinds
 from jobtrail.projections.letters import DeadLetter
 
+#: (topic, partition)
+Place = tuple[str, int]
+
 
 @dataclass(frozen=True, slots=True)
 class Records:
@@ -19,26 +22,27 @@ class Records:
 
     topic: str
     topic_id: str
-    partitions: Sequence[int]
-    offsets: Sequence[int]
+    partitions: list[int]
+    offsets: list[int]
     #: Milliseconds since 1970, as the broker appended them.
-    broker_ms: Sequence[int]
-    keys: Sequence[bytes | None]
-    values: Sequence[bytes | None]
+    broker_ms: list[int]
+    keys: list[bytes | None]
+    values: list[bytes | None]
 
-    @classmethod
-    def from_messages(cls, topic: str, topic_id: str, messages: Sequence[Message]) -> Self:
-        """From what a consumer gave, all of one topic and none of them an error."""
+    def extend(self, messages: Sequence[Message]) -> dict[int, int]:
+        """Adds what a consumer gave, all of this topic and none of them an error.
+
+        Gives the last offset of each of their partitions.
+        """
         # map over the C methods costs half of a comprehension.
-        return cls(
-            topic,
-            topic_id,
-            list(map(Message.partition, messages)),  # type: ignore[arg-type]  # None only where nothing was sent
-            list(map(Message.offset, messages)),  # type: ignore[arg-type]  # as above
-            [at for _, at in map(Message.timestamp, messages)],
-            list(map(Message.key, messages)),
-            list(map(Message.value, messages)),
-        )
+        partitions: list[int] = list(map(Message.partition, messages))  # type: ignore[arg-type]  # None only where nothing was sent
+        offsets: list[int] = list(map(Message.offset, messages))  # type: ignore[arg-type]  # as above
+        self.partitions.extend(partitions)
+        self.offsets.extend(offsets)
+        self.broker_ms.extend([at for _, at in map(Message.timestamp, messages)])
+        self.keys.extend(map(Message.key, messages))
+        self.values.extend(map(Message.value, messages))
+        return dict(zip(partitions, offsets, strict=True))
 
     @classmethod
     def from_rows(

@@ -16,7 +16,9 @@ from typing import Final, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from jobtrail.consumers.batch import Batch, Pending, Place
+from jobtrail.consumers.batch import Batch, Pending
+from jobtrail.consumers.records import Place
+from jobtrail.consumers.taking import Taken, take
 from jobtrail.consumers.topics import ANSWER_TIMEOUT, TopicAdmin
 from jobtrail.consumers.waiting import FIRST_PAUSE, Away, StoppedError, until_it_answers
 from jobtrail.errors import LogError, NotFoundError, ServerAwayError
@@ -29,7 +31,9 @@ log = logging.getLogger("jobtrail")
 #: Seconds that an idle loop waits for a message before it looks around.
 IDLE: Final = 0.2
 #: Messages read and decoded at once: a hundred calls cost the same for one as for thousands.
-AT_ONCE: Final = 100_000
+AT_ONCE: Final = 25_000
+#: Offsets between what was read and the end from which on it is not worth while to write what is there.
+FAR_BEHIND: Final = 5_000
 #: Seconds between two looks at the topics' ids.
 ID_CHECK: Final = 30.0
 #: Seconds between two commits to Kafka.
@@ -44,9 +48,9 @@ CONSUMER_CONFIG: Final[Mapping[str, str | int | bool]] = {
     "max.poll.interval.ms": 600_000,
     # Partitions added to a topic are seen after this long.
     "topic.metadata.refresh.interval.ms": 10_000,
-    # Memory: 8 MB for each partition of ours.
-    "queued.max.messages.kbytes": 8 * 1024,
-    "fetch.message.max.bytes": 4 * 1024 * 1024,
+    # Memory, for each partition of ours; what the client adds for each message is as much again.
+    "queued.max.messages.kbytes": 2 * 1024,
+    "fetch.message.max.bytes": 1024 * 1024,
     "fetch.wait.max.ms": 100,
     # What waits is enough: look again after this long. By librdkafka's default that is a whole second.
     "fetch.queue.backoff.ms": 5,
@@ -170,27 +174,33 @@ class Source:
             self._look_after_the_topics()
         if message is None:
             return None
-        messages = [message, *self._consumer.consume(self._chunk - 1, 0)]
-        more = len(messages) == self._chunk
+        taken = take(self._consumer, message, self._chunk, self._ids, self._is_behind)
         if self._assigned_anew:
             # Some may be from before the assignment and some from behind it.
             self._seek()
             return None
-        ends: list[tuple[Place, int]] = []
-        if any(map(Message.error, messages)):
-            errors = [each for each in messages if each.error()]
-            messages = [each for each in messages if not each.error()]
-            ends = [(self._place(each), int(each.offset() or 0)) for each in errors if _is_end(each)]
-            if len(ends) < len(errors) and self._is_stalled([each for each in errors if not _is_end(each)]):
-                self._stop.wait(FIRST_PAUSE)
-                self.rewind()
-                return None
-        self._ended -= set(zip(map(Message.topic, messages), map(Message.partition, messages), strict=True))
-        batch = Batch.of(messages, ends, self._positions, self._ids, more=more)
+        ends = [(self._place(each), int(each.offset() or 0)) for each in taken.errors if _is_end(each)]
+        failures = [each for each in taken.errors if not _is_end(each)]
+        if failures and self._is_stalled(failures):
+            self._stop.wait(FIRST_PAUSE)
+            self.rewind()
+            return None
+        self._ended -= taken.reached.keys()
+        more = taken.count == self._chunk or self._is_behind(taken)
+        batch = Batch.of(taken, ends, self._positions, self._ids, more=more)
         for move in batch.moves:
             self._positions[move.topic, move.partition] = move.next
         self._ended |= {place for place, _ in ends}
         return batch if batch.moves else None
+
+    def _is_behind(self, taken: Taken) -> bool:
+        """Whether the partitions that these are of have many more, as far as was heard."""
+        for (topic, partition), reached in taken.reached.items():
+            with contextlib.suppress(KafkaException):
+                _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+                if end - reached > FAR_BEHIND:
+                    return True
+        return False
 
     @staticmethod
     def _place(message: Message) -> Place:

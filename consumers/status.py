@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from jobtrail.consumers.batch import Place
+from jobtrail.consumers.records import Place
 
 
 @dataclass(frozen=True, slots=True)

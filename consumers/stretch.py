@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections.abc import Iterator
 from typing import Final
 
@@ -10,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from jobtrail.consumers.records import Records
 from jobtrail.consumers.source import CONSUMER_CONFIG, IDLE, OUT_OF_RANGE
+from jobtrail.consumers.taking import Taken, take
 from jobtrail.errors import LogError, ServerAwayError
 from jobtrail.producers.client import client_config
 from jobtrail.running import KAFKA_SETTING, kafka_address
@@ -62,17 +64,14 @@ class TopicReader:
                     raise ServerAwayError("Kafka", self._address, KAFKA_SETTING, detail)
                 continue
             heard = time.monotonic()
-            messages = [first, *self._consumer.consume(most - 1, 0)]
-            ended = False
-            if any(map(Message.error, messages)):
-                ended = self._has_ended(messages, topic, partition, start, end)
-                messages = [each for each in messages if not each.error()]
-            if messages and _offset(messages[-1]) >= end:
-                ended = True
-                messages = [each for each in messages if _offset(each) < end]
-            if messages:
-                yield Records.from_messages(topic, topic_id, messages)
-            if ended or (messages and _offset(messages[-1]) == end - 1):
+            taken = take(self._consumer, first, most, {topic: topic_id}, lambda so_far: _next(so_far) < end)
+            ended = self._has_ended(taken.errors, topic, partition, start, end)
+            for records in taken.records.values():
+                within = bisect_left(records.offsets, end)
+                ended = ended or records.offsets[-1] >= end - 1
+                if within:
+                    yield records[:within] if within < len(records) else records
+            if ended:
                 return
 
     def _has_ended(self, messages: list[Message], topic: str, partition: int, start: int, end: int) -> bool:
@@ -107,5 +106,6 @@ class TopicReader:
         self._failure = error
 
 
-def _offset(message: Message) -> int:
-    return int(message.offset() or 0)
+def _next(taken: Taken) -> int:
+    """The offset after the last message."""
+    return max(taken.reached.values(), default=0)

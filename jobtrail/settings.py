@@ -125,7 +125,7 @@ class Settings(BaseModel):
     dead_letters_topic: str = DEAD_LETTERS_TOPIC
     #: Kafka consumer group of the projectors.
     projector_group: str = PROJECTOR_GROUP
-    #: Most messages folded in one transaction, while that many wait; they are read in smaller chunks.
+    #: Events that are folded before they are written, while more wait; and the most rows of them in memory.
     batch_size: int = Field(default=200_000, ge=1, le=1_000_000)
     #: Most rows that the processes of a rebuild keep in memory, all together: some 200 bytes each.
     rebuild_rows: int = Field(default=4_000_000, ge=1_000, le=1_000_000_000)

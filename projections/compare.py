@@ -17,7 +17,7 @@ from psycopg import Connection, sql
 from psycopg.rows import dict_row
 
 from jobtrail.projections import generation as g
-from jobtrail.projections.rules import Table
+from jobtrail.projections.rules import Given, Table
 from jobtrail.projections.tables import HEARTBEATS, TABLES
 
 #: Ranges of keys that are hashed by themselves.
@@ -29,7 +29,7 @@ Row = dict[str, Any]
 Key = tuple[Any, ...]
 
 ANOMALIES: Final = Table(
-    "anomalies", {"job_id": "job_id", "attempt_number": "attempt_number", "kind": "kind"}, ()
+    "anomalies", {name: Given(name) for name in ("job_id", "attempt_number", "kind")}, ()
 )
 COMPARED: Final = (*TABLES, ANOMALIES)
 

@@ -1,4 +1,4 @@
-"""Folded rows straight into tables that are not read yet: binary COPY, without staging and without keys.
+"""Folded rows into Postgres, by binary COPY: many from columns, a few row by row.
 
 PostgreSQL's binary format has no type tags: an instant is eight bytes, microseconds since 2000, and a uuid is
 sixteen bytes. So neither becomes a Python object of its own on the way.
@@ -6,68 +6,101 @@ sixteen bytes. So neither becomes a Python object of its own on the way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import polars as pl
+from pgpq import ArrowToPostgresBinaryEncoder
 from psycopg import Connection, sql
 
 from jobtrail.errors import LogError
 
 #: Microseconds from 1970 to 2000.
 EPOCH_2000: Final = 946_684_800_000_000
-#: Type of a column → the type whose binary form its values are sent in.
-SENT_AS: Final[Mapping[str, str]] = MappingProxyType(
+
+
+class _Form(NamedTuple):
+    """How values of one type of Postgres travel."""
+
+    #: In columns.
+    column: pl.DataType
+    #: One by one: a type that psycopg knows, and that looks the same.
+    single: str
+
+
+INSTANT: Final = "timestamp with time zone"
+FORMS: Final[Mapping[str, _Form]] = MappingProxyType(
     {
-        "bigint": "int8",
-        "integer": "int4",
-        "smallint": "int2",
-        "boolean": "bool",
-        "text": "text",
-        "timestamp with time zone": "int8",
-        "uuid": "bytea",
+        "bigint": _Form(pl.Int64(), "int8"),
+        "integer": _Form(pl.Int32(), "int4"),
+        "smallint": _Form(pl.Int16(), "int2"),
+        "boolean": _Form(pl.Boolean(), "bool"),
+        "text": _Form(pl.String(), "text"),
+        INSTANT: _Form(pl.Datetime("us", "UTC"), "int8"),
+        "uuid": _Form(pl.Binary(), "bytea"),
     }
 )
 
 
-def column_types(connection: Connection[Any], schema: str, table: str) -> dict[str, str]:
-    """Column → type of a table, as the catalog has it."""
+class Target(NamedTuple):
+    """A table, and column → type of what is copied into it."""
+
+    name: str
+    types: Mapping[str, str]
+    schema: str = "pg_temp"
+
+
+def target(connection: Connection[Any], schema: str, table: str) -> Target:
+    """With its types as the catalog has them."""
     rows = connection.execute(
         "SELECT a.attname, format_type(a.atttypid, NULL) FROM pg_attribute a"
         " WHERE a.attrelid = format('%%I.%%I', %s::text, %s::text)::regclass"
         " AND a.attnum > 0 AND NOT a.attisdropped",
         (schema, table),
     )
-    return dict(rows.fetchall())
+    return Target(table, dict(rows.fetchall()), schema)
 
 
-def copy_rows(
-    connection: Connection[Any], schema: str, table: str, types: Mapping[str, str], rows: pl.DataFrame
-) -> None:
-    """Appends folded rows (`projections.fold.Rows`) to a table.
-
-    Raises LogError for a column that it lacks.
-    """
-    if missing := [name for name in rows.columns if name not in types]:
-        raise LogError(f"table {schema}.{table} has no column {', '.join(missing)}; its migration is missing")
-    columns = [sql.Identifier(name) for name in rows.columns]
-    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
-        sql.Identifier(schema, table), sql.SQL(", ").join(columns)
-    )
-    sent = rows.select(_sent(name, types[name]) for name in rows.columns)
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types([SENT_AS[types[name]] for name in rows.columns])
-        for row in sent.iter_rows():
-            copy.write_row(row)
+def copy_rows(connection: Connection[Any], to: Target, rows: pl.DataFrame) -> None:
+    """Appends folded rows (`projections.fold.Rows`). Raises LogError for a column that the table lacks."""
+    sent = rows.select(_sent(name, to) for name in rows.columns)
+    arrow = sent.to_arrow(compat_level=pl.CompatLevel.oldest())
+    encoder = ArrowToPostgresBinaryEncoder(arrow.schema)
+    with connection.cursor() as cursor, cursor.copy(_statement(to, rows.columns)) as copy:
+        copy.write(encoder.write_header())
+        for batch in arrow.to_batches():
+            copy.write(encoder.write_batch(batch))
+        copy.write(encoder.finish())
 
 
-def _sent(name: str, kind: str) -> pl.Expr:
+def _sent(name: str, to: Target) -> pl.Expr:
+    if name not in to.types:
+        raise LogError(f"table {to.name} has no column {name}; its migration is missing")
     column = pl.col(name)
-    match kind:
-        case "timestamp with time zone":
-            return column - EPOCH_2000
-        case "uuid":
-            return column.str.replace_all("-", "", literal=True).str.decode("hex")
-        case _:
-            return column
+    if to.types[name] == "uuid":
+        return column.str.replace_all("-", "", literal=True).str.decode("hex")
+    return column.cast(FORMS[to.types[name]].column)
+
+
+def copy_few(connection: Connection[Any], to: Target, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The same for a few rows (`projections.fold_few`), at a tenth of what a frame costs; all columns."""
+    with connection.cursor() as cursor, cursor.copy(_statement(to, list(to.types))) as copy:
+        copy.set_types([FORMS[kind].single for kind in to.types.values()])
+        for row in rows:
+            copy.write_row([_single(row.get(name), kind) for name, kind in to.types.items()])
+
+
+def _single(value: Any, kind: str) -> Any:
+    if value is None:
+        return None
+    if kind == INSTANT:
+        return value - EPOCH_2000
+    return bytes.fromhex(value.replace("-", "")) if kind == "uuid" else value
+
+
+def _statement(to: Target, columns: Sequence[str]) -> sql.Composed:
+    names = sql.SQL(", ").join(map(sql.Identifier, columns))
+    return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+        sql.Identifier(to.schema, to.name), names
+    )

@@ -1,4 +1,4 @@
-"""The polars rendering of the merge rules: a batch of events to at most one row for each key. Pure."""
+"""The polars rendering of the merge rules: many events to at most one row for each key. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-from jobtrail.projections.rules import EventType, Facts, Table, columns_of, expression
+from jobtrail.projections.rules import EventType, Facts, Table, columns_of
 from jobtrail.projections.tables import TABLES
 
 #: Event type → its events as columns, as `jobtrail.consumers.decode` gives them.
@@ -30,7 +30,7 @@ def fold_table(table: Table, frames: Frames) -> pl.DataFrame | None:
     events = {event for rule in table.rules for event in rule.events}
     ours = {event: frame for event, frame in frames.items() if event in events and frame.height}
     if table.prepare is not None:
-        ours = {event: table.prepare(event, frame) for event, frame in ours.items()}
+        ours = {event: table.prepare.frame(event, frame) for event, frame in ours.items()}
     extremes = [*_extremes(table, ours)]
     facts = [(rule, part) for rule in table.facts if (part := _facts(table, rule, ours)) is not None]
     return _reduced(table, pl.concat(extremes, how="diagonal") if extremes else None, facts)
@@ -55,26 +55,25 @@ def _extremes(table: Table, frames: Frames) -> Iterator[pl.DataFrame]:
     for event, frame in frames.items():
         values = {rule.column: rule.value for rule in table.extremes if event in rule.events}
         if values:
-            yield _selected({**table.key, **values}, frame, [*table.key])
+            yield _selected(table, values, frame)
 
 
 def _facts(table: Table, rule: Facts, frames: Frames) -> pl.DataFrame | None:
     parts = [
-        _selected(
-            {**table.key, **rule.columns},
-            frame if rule.where is None else frame.filter(rule.where),
-            [*table.key],
-        )
+        _selected(table, rule.columns, frame if rule.where is None else frame.filter(rule.where.column))
         for event, frame in frames.items()
         if event in rule.events
     ]
     return pl.concat(parts) if parts else None
 
 
-def _selected(values: Mapping[str, pl.Expr | str], frame: pl.DataFrame, key: list[str]) -> pl.DataFrame:
-    selected = frame.select(expression(value).alias(name) for name, value in values.items())
+def _selected(table: Table, values: Mapping[str, str], frame: pl.DataFrame) -> pl.DataFrame:
+    key = [given.column.alias(name) for name, given in table.key.items()]
+    selected = frame.select(*key, *(pl.col(field).alias(name) for name, field in values.items()))
     # A null in its key says that the event is about something else.
-    return selected.drop_nulls(key) if any(selected[name].null_count() for name in key) else selected
+    if any(selected[name].null_count() for name in table.key):
+        return selected.drop_nulls([*table.key])
+    return selected
 
 
 def _reduced(

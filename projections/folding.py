@@ -11,7 +11,7 @@ from jobtrail.projections.rules import EventType
 from jobtrail.projections.tables import TABLES
 
 #: Events that are folded at once: with fewer, what each call costs weighs, and more rows are folded again.
-AT_ONCE: Final = 200_000
+AT_ONCE: Final = 50_000
 
 
 class Folding:

@@ -16,8 +16,12 @@ BIGINT = frozenset({"digest_low", "digest_high", "log_partition", "first_offset"
 
 
 def staging_type(column: str) -> str:
-    """The type in which a folded row travels: bigint (instants in microseconds too), boolean or text."""
-    if column.endswith("_at") or column in BIGINT:
+    """The type of a column in the staging table."""
+    if column.endswith("_at"):
+        return "timestamp with time zone"
+    if column.endswith("event_id"):
+        return "uuid"
+    if column in BIGINT:
         return "bigint"
     for event in e.EVENT_TYPES:
         if (event_field := event.model_fields.get(column)) and (kind := field_kind(event_field)):
@@ -36,38 +40,24 @@ def create_staging(table: Table) -> str:
     return f"CREATE TEMP TABLE IF NOT EXISTS {staging_table(table)} ({columns})"
 
 
-def copy_statement(table: Table) -> str:
-    """COPY of folded rows into the staging table, in binary."""
-    return f"COPY {staging_table(table)} ({', '.join(table.merged_columns)}) FROM STDIN (FORMAT BINARY)"
-
-
 def merge_statement(table: Table, source: str | None = None) -> str:
     """The upsert: rows in key order (so that two transactions lock alike), no write where nothing changes.
 
-    From the staging table, or from a `source` whose columns have the table's own types.
+    From the staging table, or from another `source`.
     """
-    columns = table.merged_columns
-    selected = map(_from_staging, columns) if source is None else columns
+    columns = ", ".join(table.merged_columns)
     key = ", ".join(table.key)
     assignments = ",\n    ".join(
         f"{column} = {value}" for rule in table.rules for column, value in _assignments(rule)
     )
     changes = "\n    OR ".join(_changed(rule) for rule in table.rules)
     return (
-        f"INSERT INTO {table.name} AS t ({', '.join(columns)})\n"
-        f"SELECT {', '.join(selected)}\n"
+        f"INSERT INTO {table.name} AS t ({columns})\n"
+        f"SELECT {columns}\n"
         f"FROM {source or staging_table(table)} ORDER BY {key}\n"
         f"ON CONFLICT ({key}) DO UPDATE SET\n    {assignments}\n"
         f"WHERE {changes}"
     )
-
-
-def _from_staging(column: str) -> str:
-    if column.endswith("_at"):
-        return f"'epoch'::timestamptz + {column} * interval '1 microsecond'"
-    if column.endswith("event_id"):
-        return f"{column}::uuid"
-    return column
 
 
 def _assignments(rule: Rule) -> Iterator[tuple[str, str]]:

@@ -3,11 +3,11 @@ SELECT FROM horizons WHERE name = 'heartbeats' FOR UPDATE
 ;
 -- ignore: Of the heartbeats about to be merged, those older than the horizon, but for the newest of a dataplane.
 WITH arriving AS (
-    SELECT DISTINCT ON (dataplane_id) dataplane_id, heard_at, event_id::uuid AS event_id
+    SELECT DISTINCT ON (dataplane_id) dataplane_id, heard_at, event_id
     FROM stage_heartbeats
-    ORDER BY dataplane_id, heard_at DESC, event_id::uuid DESC
+    ORDER BY dataplane_id, heard_at DESC, event_id DESC
 ), newest AS (
-    SELECT dataplane_id, 'epoch'::timestamptz + heard_at * interval '1 microsecond' AS heard_at, event_id
+    SELECT dataplane_id, heard_at, event_id
     FROM arriving
     UNION ALL
     SELECT a.dataplane_id, kept.heard_at, kept.event_id
@@ -23,19 +23,16 @@ WITH arriving AS (
 DELETE FROM stage_heartbeats s
 USING newest n, horizons z
 WHERE z.name = 'heartbeats' AND n.dataplane_id = s.dataplane_id
-    AND 'epoch'::timestamptz + s.heard_at * interval '1 microsecond' < z.kept_from
-    AND ('epoch'::timestamptz + s.heard_at * interval '1 microsecond', s.event_id::uuid) < (n.heard_at, n.event_id)
+    AND s.heard_at < z.kept_from
+    AND (s.heard_at, s.event_id) < (n.heard_at, n.event_id)
 ;
 -- forget: The newest so far of a dataplane, where it is older than the horizon and a newer one arrives. What else is
 -- older is left to the cleanup that moved the horizon: it may be a million rows.
 DELETE FROM heartbeats h
 USING (
-    SELECT DISTINCT ON (dataplane_id)
-        dataplane_id,
-        'epoch'::timestamptz + heard_at * interval '1 microsecond' AS heard_at,
-        event_id::uuid AS event_id
+    SELECT DISTINCT ON (dataplane_id) dataplane_id, heard_at, event_id
     FROM stage_heartbeats
-    ORDER BY dataplane_id, stage_heartbeats.heard_at DESC, event_id::uuid DESC
+    ORDER BY dataplane_id, heard_at DESC, event_id DESC
 ) arriving
 CROSS JOIN LATERAL (
     SELECT k.event_id

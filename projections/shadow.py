@@ -161,15 +161,11 @@ class Shadow:
             tx.dead_letters(letters)
             for table in TABLES:
                 if table.name in rows:
-                    copying.copy_rows(
-                        self.connection, self.schema, table.name, self._types[table.name], rows[table.name]
-                    )
+                    copying.copy_rows(self.connection, self._targets[table.name], rows[table.name])
 
     @cached_property
-    def _types(self) -> dict[str, dict[str, str]]:
-        return {
-            table.name: copying.column_types(self.connection, self.schema, table.name) for table in TABLES
-        }
+    def _targets(self) -> dict[str, copying.Target]:
+        return {table.name: copying.target(self.connection, self.schema, table.name) for table in TABLES}
 
     # After it: called by whoever leads the rebuild.
 

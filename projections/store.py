@@ -17,8 +17,10 @@ from psycopg import Connection
 
 from jobtrail import events
 from jobtrail.errors import JobtrailError, LogError
+from jobtrail.projections import copying, merge
 from jobtrail.projections import generation as g
-from jobtrail.projections import merge
+from jobtrail.projections.fold import Rows
+from jobtrail.projections.fold_few import FewRows
 from jobtrail.projections.letters import DeadLetter
 from jobtrail.projections.tables import ABOUT_WORKER, HEARTBEATS, TABLES, VERSION
 
@@ -145,8 +147,8 @@ class Transaction:
         with self.connection.cursor() as cursor:
             cursor.executemany(SQL["dead_letter"], [asdict(letter) for letter in letters])
 
-    def merge(self, rows: Mapping[str, pl.DataFrame]) -> None:
-        """Merges folded rows, as `projections.fold.fold` gives them, table by table in a fixed order."""
+    def merge(self, rows: Rows | FewRows) -> None:
+        """Merges folded rows, table by table in a fixed order."""
         unknown = rows.keys() - {table.name for table in TABLES}
         if unknown:
             raise LogError(f"no read model is named {', '.join(sorted(unknown))}")
@@ -156,17 +158,14 @@ class Transaction:
                 if table is HEARTBEATS:
                     for statement in RETAIN:
                         self.connection.execute(statement)
-                self.connection.execute(STATEMENTS[table.name].merge)
+                self.connection.execute(MERGE[table.name])
 
-    def _copy(self, table: str, rows: pl.DataFrame) -> None:
-        self.staged += rows.height
-        statement = STATEMENTS[table]
-        missing = [pl.lit(None).alias(name) for name in statement.columns if name not in rows.columns]
-        complete = rows.with_columns(missing).select(statement.columns)
-        with self.connection.cursor() as cursor, cursor.copy(statement.copy) as copy:
-            copy.set_types(statement.types)
-            for row in complete.iter_rows():
-                copy.write_row(row)
+    def _copy(self, table: str, rows: pl.DataFrame | Sequence[Mapping[str, Any]]) -> None:
+        self.staged += len(rows)
+        if isinstance(rows, pl.DataFrame):
+            copying.copy_rows(self.connection, STAGING[table], rows)
+        else:
+            copying.copy_few(self.connection, STAGING[table], rows)
 
     def derive(self, *, everything: bool = False) -> None:
         """Computes the derived columns of what this transaction touched, or of every job."""
@@ -176,25 +175,14 @@ class Transaction:
                 self.connection.execute(statement, DERIVE_VALUES)
 
 
-class _Statements(NamedTuple):
-    columns: list[str]
-    types: list[str]
-    copy: bytes
-    merge: bytes
-
-
-STATEMENTS: Final = {
-    table.name: _Statements(
-        columns=list(table.merged_columns),
-        types=[
-            {"bigint": "int8", "boolean": "bool"}.get(t, t)
-            for t in map(merge.staging_type, table.merged_columns)
-        ],
-        copy=merge.copy_statement(table).encode(),
-        merge=merge.merge_statement(table).encode(),
+STAGING: Final = {
+    table.name: copying.Target(
+        merge.staging_table(table),
+        {column: merge.staging_type(column) for column in table.merged_columns},
     )
     for table in TABLES
 }
+MERGE: Final = {table.name: merge.merge_statement(table).encode() for table in TABLES}
 WORKING_TABLES: Final = (
     *map(merge.staging_table, TABLES),
     *("touched", "own_ends", "decisions", "ends", "found"),

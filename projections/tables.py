@@ -9,12 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 import polars as pl
 
 from jobtrail import events as e
-from jobtrail.projections.rules import EventType, Extreme, Facts, Table
+from jobtrail.projections.rules import EventType, Extreme, Facts, Given, Prepare, Row, Table, Where
 
 #: Of all that is declared here and in derive.sql. Whoever changes what the rows of an old event would be
 #: raises it: the next release then makes a new generation by a rebuild, and leaves the old one to those who
@@ -31,13 +32,17 @@ LIFECYCLE_EVENTS: Final[tuple[EventType, ...]] = tuple(t for t in JOB_EVENTS if 
 
 AT = "occurred_at"
 ID = "event_id"
-#: No namespace and an empty one are the same stream; a key has no nulls.
-NAMESPACE: Final = pl.col("stream_namespace").fill_null("")
-STREAM_KEY: Final[Mapping[str, pl.Expr | str]] = {
-    "job_id": "job_id",
-    "attempt_number": "attempt_number",
-    "stream_namespace": NAMESPACE,
-    "stream_name": "stream_name",
+
+
+def _key(*names: str) -> dict[str, Given]:
+    return {name: Given(name) for name in names}
+
+
+STREAM_KEY: Final[Mapping[str, Given]] = {
+    **_key("job_id", "attempt_number"),
+    # No namespace and an empty one are the same stream; a key has no nulls.
+    "stream_namespace": Given("stream_namespace", otherwise=""),
+    **_key("stream_name"),
 }
 
 
@@ -56,10 +61,15 @@ def _lists(frame: pl.DataFrame, name: str) -> Iterator[str]:
     return (line[before:-1] or "[]" for line in _json_lines(frame.select(name)))
 
 
+def _json_text_of(_event: EventType, row: Row) -> Row:
+    """The same of one event."""
+    return {name: _json(value) if isinstance(value, list) else value for name, value in row.items()}
+
+
 def _with_body(event: EventType, frame: pl.DataFrame) -> pl.DataFrame:
     """Adds `event_type`, `body`, the event as JSON text, and `digest`, 63 bits of its hash."""
     bodies = _json_lines(frame.select(column for column in frame.columns if not column.startswith("_")))
-    digests = [int.from_bytes(hashlib.blake2b(body.encode(), digest_size=8).digest()) >> 1 for body in bodies]
+    digests = [_digest(body) for body in bodies]
     number = pl.col("attempt_number") if "attempt_number" in frame.columns else pl.lit(None, dtype=pl.Int64)
     return frame.with_columns(
         pl.lit(event.__name__).alias("event_type"),
@@ -67,6 +77,37 @@ def _with_body(event: EventType, frame: pl.DataFrame) -> pl.DataFrame:
         pl.Series("digest", digests, dtype=pl.Int64),
         number.alias("attempt_number"),
     )
+
+
+def _with_body_of(event: EventType, row: Row) -> Row:
+    """The same of one event."""
+    body = _json({name: value for name, value in row.items() if not name.startswith("_")})
+    return {
+        "attempt_number": None,
+        **row,
+        "event_type": event.__name__,
+        "body": body,
+        "digest": _digest(body),
+    }
+
+
+def _digest(body: str) -> int:
+    return int.from_bytes(hashlib.blake2b(body.encode(), digest_size=8).digest()) >> 1
+
+
+def _json(value: Any) -> str:
+    """As `_json_lines`."""
+    return msgspec.json.encode(_known(value)).decode()
+
+
+def _known(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _known(part) for name, part in value.items() if part is not None and part != []}
+        case list():
+            return [_known(part) for part in value]
+        case _:
+            return value
 
 
 #: A field that is null or an empty list: any but the first of an object, then the first. A quote within a
@@ -86,7 +127,7 @@ def _first(
     event: EventType,
     prefix: str,
     columns: Mapping[str, str] = MappingProxyType({}),
-    where: pl.Expr | None = None,
+    where: Where | None = None,
 ) -> Facts:
     return Facts(
         events=(event,),
@@ -102,8 +143,8 @@ def _same(*names: str) -> dict[str, str]:
 
 JOB_EVENTS_TABLE: Final = Table(
     name="job_events",
-    key={"job_id": "job_id", "event_id": ID},
-    prepare=_with_body,
+    key=_key("job_id", ID),
+    prepare=Prepare(_with_body, _with_body_of),
     rules=(
         Facts(
             events=LIFECYCLE_EVENTS,
@@ -125,8 +166,8 @@ JOB_EVENTS_TABLE: Final = Table(
 
 JOBS: Final = Table(
     name="jobs",
-    key={"job_id": "job_id"},
-    prepare=_json_text,
+    key=_key("job_id"),
+    prepare=Prepare(_json_text, _json_text_of),
     rules=(
         Facts(
             events=(e.JobCreated,),
@@ -141,7 +182,9 @@ JOBS: Final = Table(
             rank=("created_at", "created_event_id"),
         ),
         _first(e.JobFailed, "failed"),
-        _first(e.Cancelled, "cancelled", _same("cancelled_by"), where=pl.col("attempt_number").is_null()),
+        _first(
+            e.Cancelled, "cancelled", _same("cancelled_by"), where=Where(("attempt_number",), known=False)
+        ),
         _first(e.CancelRequested, "cancel_requested", {"cancel_requested_by": "requested_by"}),
         # Of all its events: so every transaction about a job holds its row here first, and two of them, of
         # two projectors, derive one after the other.
@@ -163,19 +206,18 @@ ABOUT_WORKER: Final = (
     *("worker", "dataplane"),
     *("source_image", "source_version", "destination_image", "destination_version"),
 )
-TAKEN: Final = [pl.col(name).is_not_null() for name in ABOUT_WORKER]
 
 ATTEMPTS: Final = Table(
     name="attempts",
-    key={"job_id": "job_id", "attempt_number": "attempt_number"},
+    key=_key("job_id", "attempt_number"),
     rules=(
         _first(e.AttemptStarted, "started"),
         # Whoever gave out the number may have started the attempt before a worker did.
-        _first(e.AttemptStarted, "taken", _same(*ABOUT_WORKER), where=pl.any_horizontal(TAKEN)),
+        _first(e.AttemptStarted, "taken", _same(*ABOUT_WORKER), where=Where(ABOUT_WORKER, known=True)),
         _first(e.AttemptSucceeded, "succeeded"),
         _first(e.AttemptFailed, "failed"),
         _first(e.Cancelled, "cancelled", _same("cancelled_by")),
-        _first(e.Failure, "failure", where=pl.col("stream_name").is_null()),
+        _first(e.Failure, "failure", where=Where(("stream_name",), known=False)),
         Extreme("first_heard_at", ATTEMPT_EVENTS, AT, "min"),
         Extreme("last_heard_at", ATTEMPT_EVENTS, AT, "max"),
         Extreme("last_received_at", ATTEMPT_EVENTS, "_broker_at", "max", bookkeeping=True),
@@ -196,7 +238,7 @@ COUNTERS: Final = (
 
 STREAM_STATS: Final = Table(
     name="stream_stats",
-    key={**STREAM_KEY, "reporter": "reporter"},
+    key={**STREAM_KEY, **_key("reporter")},
     rules=(
         Facts(
             events=(e.StreamStats,),
@@ -209,7 +251,7 @@ STREAM_STATS: Final = Table(
 
 STREAM_STATUSES: Final = Table(
     name="stream_statuses",
-    key={**STREAM_KEY, "run_state": "run_state"},
+    key={**STREAM_KEY, **_key("run_state")},
     rules=(
         Facts(
             events=(e.StreamStatus,),
@@ -226,7 +268,7 @@ STREAM_STATUSES: Final = Table(
 
 WORKSPACES: Final = Table(
     name="workspaces",
-    key={"workspace_id": "workspace_id"},
+    key=_key("workspace_id"),
     rules=(
         Facts(
             events=(e.WorkspaceRegistered,),
@@ -243,7 +285,7 @@ WORKSPACES: Final = Table(
 
 HEARTBEATS: Final = Table(
     name="heartbeats",
-    key={"dataplane_id": "dataplane_id", "event_id": ID},
+    key=_key("dataplane_id", ID),
     rules=(
         Facts(
             events=(e.DataplaneHeartbeat,),

@@ -18,8 +18,8 @@ import polars as pl
 from jobtrail import codec
 from jobtrail.api import database as databases
 from jobtrail.api.reads import Database, JobNotFoundError, Row
-from jobtrail.consumers import gate
 from jobtrail.consumers.decode import BROKER_AT, Decoded, Decoder, Frames, together
+from jobtrail.consumers.gate import read_many
 from jobtrail.consumers.history import Span, read_job
 from jobtrail.consumers.records import Records
 from jobtrail.consumers.registry_schemas import registry_of
@@ -79,7 +79,7 @@ class Past:
         prepare = JOB_EVENTS_TABLE.prepare
         assert prepare is not None  # noqa: S101  # declared with the table
         parts = [
-            prepare(event_type, frame).select(columns)
+            prepare.frame(event_type, frame).select(columns)
             for event_type, frame in self.frames.items()
             if event_type.__name__ in types
         ]
@@ -150,7 +150,7 @@ def as_it_was(settings: Settings, past: Past) -> Iterator[Database]:
 def decoded(parts: list[Records], decoder: Decoder | None = None) -> Decoded:
     """The events in several records. Raises ServerAwayError where a schema registry does not answer."""
     decoder = decoder or Decoder()
-    return together(gate.check(decoder.decode(part), part) for part in parts if len(part))
+    return together(read_many(decoder, part) for part in parts if len(part))
 
 
 def _as_messages(job_id: int, rows: list[Row]) -> Records:

@@ -15,7 +15,8 @@ from jobtrail import codec
 from jobtrail.codec import Schemas
 from jobtrail.consumers import bulk
 from jobtrail.consumers.bulk import BulkReader, DoubtError
-from jobtrail.consumers.decode import FEW, Decoder
+from jobtrail.consumers.decode import FEW, Decoded, Decoder
+from jobtrail.consumers.few import read_few
 from jobtrail.errors import BadMessageError
 from jobtrail.events import EVENT_TYPES, Event, Failure, JobCreated, StreamMetadata, StreamStats
 from jobtrail.schemas import rendered
@@ -154,6 +155,14 @@ def test_a_bad_message_becomes_a_dead_letter_and_its_neighbours_live(reason: str
         100 + neighbours,
     )
     assert letter.detail
+    few = read_few(DECODER, records(pairs))
+    assert few.bad == got.bad
+    assert few.few == {StreamStats: good_rows(got)}
+
+
+def good_rows(got: Decoded) -> list[dict[str, Any]]:
+    """The StreamStats as rows, in the order of the log."""
+    return got.frames[StreamStats].drop("_key", "_row").sort("_offset").to_dicts()
 
 
 @pytest.mark.parametrize(
@@ -278,6 +287,7 @@ def test_an_older_version_is_filled_up_to_the_newest_shape(copies: int) -> None:
     frame = Decoder(schemas).decode(these).frames[Failure].sort("_offset")
     columns = ("stacktrace", "severity", "exit_status")
     assert frame.select(columns).rows() == [("at line 1", "error", None), ("at line 1", "fatal", 9)] * copies
+    assert read_few(Decoder(schemas), these).few == {Failure: frame.drop("_key", "_row").to_dicts()}
     assert [letter.reason for letter in DECODER.decode(these).bad] == ["unknown_schema"] * copies
 
 
@@ -313,10 +323,14 @@ def test_both_framings_come_to_one_frame() -> None:
         asked.append(schema_id)
         return released_text(StreamStats)
 
-    got = Decoder(schema_by_id=registry).decode(records([(b"7", good()), (b"7", b"\0\0\0\0\x05" + BODY)]))
+    these = records([(b"7", good()), (b"7", b"\0\0\0\0\x05" + BODY)])
+    decoder = Decoder(schema_by_id=registry)
+    got = decoder.decode(these)
     assert got.frames[StreamStats].drop("_key", "_row", "_offset", "_broker_at").n_unique() == 1
     assert got.frames[StreamStats].height == 2
-    assert asked == [5]
+    for few in (read_few(decoder, these), read_few(Decoder(schema_by_id=registry), these)):
+        assert few.few == {StreamStats: good_rows(got)}
+    assert asked == [5, 5]
 
 
 def test_an_empty_batch_is_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from hypothesis import given, settings
@@ -11,11 +12,13 @@ from wire import AT, GOOD_IDS, ID, encoded, key_of, messages, newest, records
 from jobtrail import codec, kinds
 from jobtrail.consumers import gate
 from jobtrail.consumers.decode import FEW, Decoded, Decoder
+from jobtrail.consumers.few import read_few
 from jobtrail.errors import BadMessageError
 from jobtrail.events import Event, JobCreated, StreamStats
 from jobtrail.kinds import micros
 
 DECODER = Decoder()
+OFFSET_OF = attrgetter("offset")
 STATS = {
     "event_id": ID,
     "occurred_at": AT,
@@ -73,6 +76,11 @@ def test_gate_and_event_classes_agree_on_every_message(
                 assert refused.pop(at) == reason_and_detail
     assert not accepted
     assert not refused
+    these = records(pairs)
+    few = read_few(DECODER, these)
+    assert sorted(few.bad, key=OFFSET_OF) == sorted(got.bad, key=OFFSET_OF)
+    frames = got.frames.items()
+    assert few.few == {event_type: frame.sort("_offset").to_dicts() for event_type, frame in frames}
 
 
 def test_a_key_that_is_not_the_event_s_own_is_refused() -> None:
@@ -85,6 +93,8 @@ def test_a_key_that_is_not_the_event_s_own_is_refused() -> None:
         (103, "wrong_key"),
     ]
     assert "StreamStats.job_id: the key is b'8', not b'7'" in {letter.detail for letter in got.bad}
+    few = read_few(DECODER, records([(b"7", value), (b"8", value), (None, value), (b"07", value)]))
+    assert few.bad == sorted(got.bad, key=OFFSET_OF)
 
 
 def test_a_bad_event_with_a_wrong_key_is_one_dead_letter() -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from jobtrail import events as e
 from jobtrail.projections.fold import fold
+from jobtrail.projections.fold_few import fold_few
 from jobtrail.projections.folding import Folding
 from jobtrail.projections.store import Store
 from jobtrail.projections.tables import TABLES
@@ -191,6 +192,27 @@ def test_folding_in_memory_equals_one_fold_and_the_tables(
         tx.merge(rows)
         tx.derive()
     assert read(store, shift, mark) == project(store, [once])
+
+
+@law
+@given(st.lists(any_event, min_size=1, max_size=20))
+def test_a_few_are_folded_as_many_are(events: list[e.Event]) -> None:
+    """Both give each column of each row, to the last byte of a body."""
+    few = {
+        table: sorted(rows, key=str)
+        for table, rows in complete(fold_few({t: f.to_dicts() for t, f in frames_of(events).items()})).items()
+    }
+    many = {name: rows.to_dicts() for name, rows in fold(frames_of(events)).items()}
+    assert few == {table: sorted(rows, key=str) for table, rows in complete(many).items()}
+
+
+def complete(rows: Mapping[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Every merged column in each row: one that is left out is null."""
+    columns = {table.name: table.merged_columns for table in TABLES}
+    return {
+        name: [{column: row.get(column) for column in columns[name]} for row in found]
+        for name, found in rows.items()
+    }
 
 
 def sorted_rows(rows: Mapping[str, pl.DataFrame]) -> dict[str, list[dict[str, Any]]]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from jobtrail import events as e
 from jobtrail.kinds import micros
 from jobtrail.projections.fold import fold
+from jobtrail.projections.fold_few import fold_few
 
 NASTY: st.SearchStrategy[str] = st.text(max_size=6).filter(lambda text: "\0" not in text) | st.sampled_from(
     ['x","worker":null', ',"a":null', '{"a":null}', "[]", "\\", '\\"', "\u2028\n\r\t\x1f\x7f", ',"b":[]']
@@ -48,7 +49,10 @@ def json_text(value: Any) -> str:
 )
 def test_a_body_is_the_event_without_what_is_not_known(event: e.JobCreated) -> None:
     """As msgspec spells it: whatever texts hold, and to the byte, since digests are compared."""
-    rows = fold(frames_of([event]))
+    frames = frames_of([event])
+    rows = fold(frames)
+    few = fold_few({e.JobCreated: frames[e.JobCreated].to_dicts()})
+    assert few["job_events"][0]["body"] == rows["job_events"]["body"][0]
     row = {**event.model_dump(), "occurred_at": micros(event.occurred_at)}
     assert rows["job_events"]["body"].to_list() == [json_text(row)]
     (job,) = rows["jobs"].iter_rows(named=True)
