@@ -96,6 +96,8 @@ class Publisher:
     def _connect(self) -> Producer:
         config: dict[str, object] = {
             "compression.type": "lz4",
+            # Milliseconds that an event waits for others: at a high rate batches are full before that.
+            "linger.ms": 2,
             **client_config(self.settings, self.address),
             "acks": "all",
             # As Java's clients do: a job's events meet in one partition whoever publishes them.

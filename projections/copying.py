@@ -6,7 +6,9 @@ sixteen bytes. So neither becomes a Python object of its own on the way.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -43,12 +45,30 @@ FORMS: Final[Mapping[str, _Form]] = MappingProxyType(
 )
 
 
-class Target(NamedTuple):
+@dataclass(frozen=True)
+class Target:
     """A table, and column → type of what is copied into it."""
 
     name: str
     types: Mapping[str, str]
     schema: str = "pg_temp"
+
+    def copy_of(self, columns: Iterable[str]) -> sql.Composed:
+        """The statement that takes these columns."""
+        names = sql.SQL(", ").join(map(sql.Identifier, columns))
+        return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
+            sql.Identifier(self.schema, self.name), names
+        )
+
+    @cached_property
+    def copy_of_all(self) -> bytes:
+        """The statement that takes all columns."""
+        return self.copy_of(self.types).as_bytes()
+
+    @cached_property
+    def singles(self) -> list[str]:
+        """The form of each column's values, one by one."""
+        return [FORMS[kind].single for kind in self.types.values()]
 
 
 def target(connection: Connection[Any], schema: str, table: str) -> Target:
@@ -67,7 +87,7 @@ def copy_rows(connection: Connection[Any], to: Target, rows: pl.DataFrame) -> No
     sent = rows.select(_sent(name, to) for name in rows.columns)
     arrow = sent.to_arrow(compat_level=pl.CompatLevel.oldest())
     encoder = ArrowToPostgresBinaryEncoder(arrow.schema)
-    with connection.cursor() as cursor, cursor.copy(_statement(to, rows.columns)) as copy:
+    with connection.cursor() as cursor, cursor.copy(to.copy_of(rows.columns)) as copy:
         copy.write(encoder.write_header())
         for batch in arrow.to_batches():
             copy.write(encoder.write_batch(batch))
@@ -85,8 +105,8 @@ def _sent(name: str, to: Target) -> pl.Expr:
 
 def copy_few(connection: Connection[Any], to: Target, rows: Sequence[Mapping[str, Any]]) -> None:
     """The same for a few rows (`projections.fold_few`), at a tenth of what a frame costs; all columns."""
-    with connection.cursor() as cursor, cursor.copy(_statement(to, list(to.types))) as copy:
-        copy.set_types([FORMS[kind].single for kind in to.types.values()])
+    with connection.cursor() as cursor, cursor.copy(to.copy_of_all) as copy:
+        copy.set_types(to.singles)
         for row in rows:
             copy.write_row([_single(row.get(name), kind) for name, kind in to.types.items()])
 
@@ -97,10 +117,3 @@ def _single(value: Any, kind: str) -> Any:
     if kind == INSTANT:
         return value - EPOCH_2000
     return bytes.fromhex(value.replace("-", "")) if kind == "uuid" else value
-
-
-def _statement(to: Target, columns: Sequence[str]) -> sql.Composed:
-    names = sql.SQL(", ").join(map(sql.Identifier, columns))
-    return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
-        sql.Identifier(to.schema, to.name), names
-    )

@@ -19,6 +19,11 @@ GENERATION_LOCK: Final = (0x6A6F62, 1)
 MIGRATION_LOCK: Final = (0x6A6F62, 2)
 #: Held by whoever rebuilds, for the whole session.
 REBUILD_LOCK: Final = (0x6A6F62, 3)
+#: The live generation; from there on unqualified names mean its tables.
+OURS: Final = b"""
+    SELECT generation, set_config('search_path', format('%%I, %%I', %s::text || generation, %s::text), true)
+    FROM coalesce((SELECT generation FROM jobtrail.current_generation), 1) AS generation
+"""
 
 
 def schema_name(generation: int) -> str:
@@ -66,13 +71,15 @@ def live_tables(connection: Connection[Any]) -> Iterator[int]:
     Readers' views do not move to another generation before it ends.
     """
     with connection.transaction():
-        # Rows that can be had again, by reading the log or by the next cleanup, need no fsync of their own.
-        connection.execute("SET LOCAL synchronous_commit = off")
         # The lock first, in a statement of its own: the next one then sees the generation as it is now.
-        connection.execute("SELECT pg_advisory_xact_lock_shared(%s, %s)", GENERATION_LOCK)
-        generation = current_generation(connection)
-        connection.execute(sql.SQL("SET LOCAL search_path = {}").format(search_path(generation)))
-        yield generation
+        # Rows that can be had again, by reading the log or by the next cleanup, need no fsync of their own.
+        connection.execute(
+            "SELECT set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock_shared(%s, %s)",
+            GENERATION_LOCK,
+        )
+        row = connection.execute(OURS, (f"{STABLE_SCHEMA}_g", STABLE_SCHEMA)).fetchone()
+        assert row is not None  # noqa: S101  # it has one row
+        yield row[0]
 
 
 def statements(file_name: str, room: str = "projections") -> list[str]:
