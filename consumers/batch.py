@@ -12,6 +12,7 @@ from jobtrail.projections.fold import Rows
 from jobtrail.projections.fold_few import FewRows, fold_few
 from jobtrail.projections.folding import Folding
 from jobtrail.projections.letters import DeadLetter
+from jobtrail.projections.rules import EventType, Row
 from jobtrail.projections.store import Move
 
 
@@ -73,8 +74,8 @@ class Pending:
 
     def __init__(self) -> None:
         self._folding = Folding()
-        #: What a single small batch has, where it is all there is.
-        self._few: FewRows = {}
+        #: Events that came a few at a time.
+        self._few: dict[EventType, list[Row]] = {}
         self._moves: dict[Place, Move] = {}
         self._messages = 0
         self.bad: list[DeadLetter] = []
@@ -87,9 +88,10 @@ class Pending:
         return bool(self._moves)
 
     def add(self, batch: Batch, decoded: Decoded) -> None:
-        """Folds the events of the next batch in; one that was read as `few` is the only one."""
+        """Folds the events of the next batch in."""
         self._folding.add(decoded.frames)
-        self._few = fold_few(decoded.few)
+        for event_type, events in decoded.few.items():
+            self._few.setdefault(event_type, []).extend(events)
         self.bad += decoded.bad
         self._messages += len(batch)
         for move in batch.moves:
@@ -104,12 +106,13 @@ class Pending:
 
     @property
     def height(self) -> int:
-        """Rows and events in memory."""
+        """Rows and events in memory; a few more are not counted."""
         return self._folding.height
 
-    def rows(self) -> Rows | FewRows:
-        """One row for each key."""
-        return self._few or self._folding.rows()
+    def rows(self) -> list[Rows | FewRows]:
+        """What is to be merged, one after the other."""
+        found: list[Rows | FewRows] = [self._folding.rows(), fold_few(self._few)]
+        return [rows for rows in found if rows]
 
 
 def _last(records: Records) -> dict[Place, int]:

@@ -118,26 +118,35 @@ class Projector:
             self._forget_store()
 
     def _take(self, batch: Batch | None) -> None:
-        """Folds a batch, and writes what is folded where no more waits to be read."""
+        """Folds a batch, and writes what is folded where no more waits to be read, or where it is enough."""
         if batch is not None and self._must_be_careful(batch):
             self._settle()
             self._fold(batch)
             self._source.folded(batch)
         elif batch is not None:
-            few = len(batch) <= FEW and not batch.more and not self._pending
-            self._pending.add(batch, self._decode(batch, read_few if few else read_many))
+            self._add(batch)
         if batch is None or not batch.more or self._is_enough():
+            was_busy = self._is_writing
             self._settle()
+            if self._pending and was_busy and (late := self._source.at_once()):
+                self._add(late)  # else what came meanwhile would wait for all of this to be written
             if self._pending:
                 self._writing = self._writer.submit(self._written, self._pending)
                 self._pending = Pending()
         if batch is None:
             self._settle()
 
+    def _add(self, batch: Batch) -> None:
+        few = len(batch) + len(self._pending) <= FEW and not batch.more
+        self._pending.add(batch, self._decode(batch, read_few if few else read_many))
+
+    @property
+    def _is_writing(self) -> bool:
+        return self._writing is not None and not self._writing.done()
+
     def _is_enough(self) -> bool:
         """Whether to write though more waits: so many events; while the last are written, so many rows."""
-        is_free = self._writing is None or self._writing.done()
-        return (len(self._pending) if is_free else self._pending.height) >= self._batch_size
+        return (self._pending.height if self._is_writing else len(self._pending)) >= self._batch_size
 
     def _settle(self) -> None:
         """Waits for what is being written, and raises what went wrong.
@@ -170,7 +179,7 @@ class Projector:
         """Folds a batch. Where Postgres refuses what it holds, its halves, down to the one message."""
         decoded = self._decode(batch, read_many)
         try:
-            self._write(batch.moves, decoded.bad, fold(decoded.frames), len(batch))
+            self._write(batch.moves, decoded.bad, [fold(decoded.frames)], len(batch))
         except REFUSED as error:
             self._forget_store()
             if len(batch) > 1:
@@ -178,7 +187,7 @@ class Projector:
                     self._fold(half)
             else:
                 bad = _refused(batch, error)
-                self._write(batch.moves, bad, {}, 1)
+                self._write(batch.moves, bad, [], 1)
 
     def _decode(self, batch: Batch, read: Read) -> Decoded:
         """The events of a batch, and its dead letters. Pure, but for schemas that a registry has to tell."""
@@ -193,15 +202,21 @@ class Projector:
         return pending
 
     def _write(
-        self, moves: Sequence[Move], bad: Sequence[DeadLetter], rows: Rows | FewRows, messages: int
+        self,
+        moves: Sequence[Move],
+        bad: Sequence[DeadLetter],
+        rows: Sequence[Rows | FewRows],
+        messages: int,
     ) -> None:
         """One transaction: checkpoints, dead letters and rows, or nothing."""
+        few = all(isinstance(found, list) for part in rows for found in part.values())
 
         def write(store: Store) -> None:
-            with store.transaction() as tx:
+            with store.transaction(few=few) as tx:
                 tx.advance(moves)  # first: if we were replaced, nothing else is done
                 tx.dead_letters(bad)
-                tx.merge(rows)
+                for part in rows:
+                    tx.merge(part)
                 tx.derive()
 
         self._with_store(write)

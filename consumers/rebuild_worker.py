@@ -1,8 +1,8 @@
 """A process of a rebuild: folds partitions in memory and appends their rows to the generation in the making.
 
 It is told what to do on stdin, a JSON document a line: first what it works for, then one partition at a time.
-It says how far it is on stdout in the same way. It ends with stdin, and so with whoever leads it; what it had
-not appended then is read again by the next rebuild.
+On stdout it says in the same way how far it is, and of each line when it is done. It ends with stdin, and so
+with whoever leads it; what it had not appended then is read again by the next rebuild.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import polars as pl
 import psycopg
@@ -143,22 +143,33 @@ def stretches(part: Part, archive: Archive | None, reader: TopicReader, most: in
 def main() -> None:
     """Works until stdin ends."""
     order = json.loads(sys.stdin.readline())
-    worker: Worker | None = None
+    settings = Settings(**order["settings"])
+    with _answering(settings):
+        worker = Worker(settings, order["generation"], order["rows"], order["archive"])
     for line in sys.stdin:
-        try:
-            if worker is None:
-                settings = Settings(**order["settings"])
-                worker = Worker(settings, order["generation"], order["rows"], order["archive"])
+        with _answering(settings):
             worker.read(Part(**json.loads(line)), lambda at, messages: _say(at=at, messages=messages))
-        except CheckpointMismatchError:
-            _say(error="another rebuild reads the same generation", status=1)
-        except psycopg.OperationalError as error:
-            away = database_away(order["settings"]["database_url"], error)
-            _say(error=str(away), status=away.exit_status)
-        except JobtrailError as error:
-            _say(error=str(error), status=error.exit_status)
-        else:
-            _say(done=True)
+
+
+@contextlib.contextmanager
+def _answering(settings: Settings) -> Iterator[None]:
+    """Says that it is done, or why not; then the process ends."""
+    try:
+        yield
+    except CheckpointMismatchError:
+        _fail("another rebuild reads the same generation", 1)
+    except psycopg.OperationalError as error:
+        away = database_away(settings.database_url or "", error)
+        _fail(str(away), away.exit_status)
+    except JobtrailError as error:
+        _fail(str(error), error.exit_status)
+    else:
+        _say(done=True)
+
+
+def _fail(error: str, status: int) -> NoReturn:
+    _say(error=error, status=status)
+    sys.exit(status)
 
 
 def order_of(settings: Settings, generation: int, rows: int, archive: str | None) -> Mapping[str, Any]:

@@ -50,6 +50,8 @@ def read_parts(  # noqa: PLR0917  # what, how, and who hears of it
     with ThreadPoolExecutor(crew.size, thread_name_prefix="jobtrail-rebuild") as pool:
         tasks = [pool.submit(crew.work) for _ in range(crew.size)]
         try:
+            crew.ready.wait()
+            look(0)
             while not all(task.done() for task in tasks):
                 crew.ended.wait(LOOK)
                 crew.ended.clear()
@@ -71,6 +73,9 @@ class _Crew:
         self, settings: Settings, generation: int, left: deque[Part], size: int, archive: str | None
     ) -> None:
         self.size = size
+        #: The first process is ready to read, or has failed.
+        self.ready = threading.Event()
+        #: A process has ended.
         self.ended = threading.Event()
         self._order = order_of(settings, generation, settings.rebuild_rows // max(size, 1), archive)
         self._left = left
@@ -101,11 +106,14 @@ class _Crew:
             try:
                 if not self._stopped:
                     self._tell(process, json.dumps(self._order))
+                    self._follow(process, None)
+                    self.ready.set()
                     while part := self._next():
                         self._tell(process, json.dumps(asdict(part)))
                         self._follow(process, part)
             finally:
                 process.kill()
+                self.ready.set()
                 self.ended.set()
 
     def stop(self) -> None:
@@ -129,19 +137,19 @@ class _Crew:
         except BrokenPipeError:
             pass  # it has ended; its output says so
 
-    def _follow(self, process: subprocess.Popen[str], part: Part) -> None:
-        """Hears what it says of a part until it is done."""
-        place = part.topic_id, part.partition
+    def _follow(self, process: subprocess.Popen[str], part: Part | None) -> None:
+        """Hears what it says of a part, or of how it starts, until it is done."""
         for line in process.stdout or ():
             said = json.loads(line)
             if "done" in said:
                 return
             if "error" in said:
                 raise WorkerError(said["error"], said["status"])
-            self._at[place] = said["at"] - part.at
-            self._read[place] = said["messages"]
+            if part is not None:
+                self._at[part.topic_id, part.partition] = said["at"] - part.at
+                self._read[part.topic_id, part.partition] = said["messages"]
+        doing = f"read topic {part.topic}, partition {part.partition}" if part else "started"
         raise WorkerError(
-            f"a process of the rebuild ended (status {process.wait()}) while it read topic {part.topic}, "
-            f"partition "
-            f"{part.partition}; run `jobtrail rebuild` again: it goes on from there"
+            f"a process of the rebuild ended (status {process.wait()}) while it {doing}; run "
+            "`jobtrail rebuild` again: it goes on from there"
         )

@@ -157,6 +157,10 @@ class Source:
         if time.monotonic() > self._next_courtesy:
             self._commit()
 
+    def at_once(self) -> Batch | None:
+        """The next batch, if there is anything to read now."""
+        return self._next(0)
+
     def rewind(self) -> None:
         """Goes on at the checkpoints as they are now, with the partitions that are still ours."""
         if self._positions:
@@ -167,9 +171,9 @@ class Source:
         self._commit()
         self._consumer.close()
 
-    def _next(self) -> Batch | None:
+    def _next(self, patience: float = IDLE) -> Batch | None:
         self._assigned_anew = False
-        message = self._consumer.poll(IDLE)
+        message = self._consumer.poll(patience)
         if self._brokers_down.is_set() or time.monotonic() > self._next_id_check:
             self._look_after_the_topics()
         if message is None:

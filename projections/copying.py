@@ -1,16 +1,15 @@
-"""Folded rows into Postgres, by binary COPY: many from columns, a few row by row.
+"""Folded rows into Postgres, by binary COPY.
 
 PostgreSQL's binary format has no type tags: an instant is eight bytes, microseconds since 2000, and a uuid is
-sixteen bytes. So neither becomes a Python object of its own on the way.
+sixteen bytes. No value becomes a Python object on the way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import polars as pl
 from pgpq import ArrowToPostgresBinaryEncoder
@@ -18,29 +17,16 @@ from psycopg import Connection, sql
 
 from jobtrail.errors import LogError
 
-#: Microseconds from 1970 to 2000.
-EPOCH_2000: Final = 946_684_800_000_000
-
-
-class _Form(NamedTuple):
-    """How values of one type of Postgres travel."""
-
-    #: In columns.
-    column: pl.DataType
-    #: One by one: a type that psycopg knows, and that looks the same.
-    single: str
-
-
-INSTANT: Final = "timestamp with time zone"
-FORMS: Final[Mapping[str, _Form]] = MappingProxyType(
+#: Type of a column → that of the values sent, whose binary form is the same.
+SENT_AS: Final[Mapping[str, pl.DataType]] = MappingProxyType(
     {
-        "bigint": _Form(pl.Int64(), "int8"),
-        "integer": _Form(pl.Int32(), "int4"),
-        "smallint": _Form(pl.Int16(), "int2"),
-        "boolean": _Form(pl.Boolean(), "bool"),
-        "text": _Form(pl.String(), "text"),
-        INSTANT: _Form(pl.Datetime("us", "UTC"), "int8"),
-        "uuid": _Form(pl.Binary(), "bytea"),
+        "bigint": pl.Int64(),
+        "integer": pl.Int32(),
+        "smallint": pl.Int16(),
+        "boolean": pl.Boolean(),
+        "text": pl.String(),
+        "timestamp with time zone": pl.Datetime("us", "UTC"),
+        "uuid": pl.Binary(),
     }
 )
 
@@ -59,16 +45,6 @@ class Target:
         return sql.SQL("COPY {} ({}) FROM STDIN (FORMAT BINARY)").format(
             sql.Identifier(self.schema, self.name), names
         )
-
-    @cached_property
-    def copy_of_all(self) -> bytes:
-        """The statement that takes all columns."""
-        return self.copy_of(self.types).as_bytes()
-
-    @cached_property
-    def singles(self) -> list[str]:
-        """The form of each column's values, one by one."""
-        return [FORMS[kind].single for kind in self.types.values()]
 
 
 def target(connection: Connection[Any], schema: str, table: str) -> Target:
@@ -100,20 +76,4 @@ def _sent(name: str, to: Target) -> pl.Expr:
     column = pl.col(name)
     if to.types[name] == "uuid":
         return column.str.replace_all("-", "", literal=True).str.decode("hex")
-    return column.cast(FORMS[to.types[name]].column)
-
-
-def copy_few(connection: Connection[Any], to: Target, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The same for a few rows (`projections.fold_few`), at a tenth of what a frame costs; all columns."""
-    with connection.cursor() as cursor, cursor.copy(to.copy_of_all) as copy:
-        copy.set_types(to.singles)
-        for row in rows:
-            copy.write_row([_single(row.get(name), kind) for name, kind in to.types.items()])
-
-
-def _single(value: Any, kind: str) -> Any:
-    if value is None:
-        return None
-    if kind == INSTANT:
-        return value - EPOCH_2000
-    return bytes.fromhex(value.replace("-", "")) if kind == "uuid" else value
+    return column.cast(SENT_AS[to.types[name]])

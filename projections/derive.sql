@@ -306,23 +306,6 @@ SELECT e.job_id, e.attempt_number, 'start_after_decision',
 FROM ends e JOIN decisions d USING (job_id)
 WHERE e.begun_at > d.at
 UNION ALL
--- Two starts of one attempt, two creations of one job, two bodies under one event id. The start of whoever gave out the
--- attempt's number, without a word on the worker, and that of the worker are one.
-SELECT job_id, coalesce(attempt_number, -1),
-    CASE event_type WHEN 'AttemptStarted' THEN 'second_start' ELSE 'job_id_used_twice' END,
-    format('%%s %%s events', count(*), event_type)
-FROM touched JOIN job_events USING (job_id)
-CROSS JOIN LATERAL (SELECT body::jsonb ?| %(about_worker)s::text[] AS taken) start
-WHERE event_type IN ('AttemptStarted', 'JobCreated')
-GROUP BY job_id, attempt_number, event_type
-HAVING count(*) FILTER (WHERE taken) > 1 OR count(*) FILTER (WHERE NOT taken) > 1
-UNION ALL
-SELECT job_id, coalesce(attempt_number, -1), 'event_id_used_twice',
-    format('event %%s has two bodies', min(event_id::text))
-FROM touched JOIN job_events USING (job_id)
-WHERE digest_low <> digest_high
-GROUP BY job_id, attempt_number
-UNION ALL
 -- A success of which nothing shows that the work was done: no start; of a job that moves records, a stream that was
 -- to be moved and of which neither stats nor a status came, or, where none is named, no stats and no status at all.
 SELECT e.job_id, e.attempt_number, 'success_without_evidence',
@@ -407,15 +390,51 @@ SELECT job_id, -1, 'job_not_created', 'it has events, and none of them is JobCre
 FROM touched JOIN jobs USING (job_id)
 WHERE created_at IS NULL
 UNION ALL
--- The producer's clock and the broker's are more than 15 minutes apart, or the event came that late. A Failure may be
--- told of late: other events of who has a wrong clock show that.
-SELECT job_id, coalesce(attempt_number, -1), 'clock_off',
-    format('an event came %%s s after the time it bears', round((array_agg(late ORDER BY abs(late) DESC))[1]))
-FROM touched JOIN job_events USING (job_id)
-CROSS JOIN LATERAL (SELECT extract(epoch FROM received_at - occurred_at) AS late) delay
-WHERE received_at - occurred_at NOT BETWEEN interval '-15 minutes' AND interval '15 minutes'
-    AND event_type <> 'Failure'
-GROUP BY job_id, attempt_number
+-- What the events themselves show, read once. Few have any of it.
+SELECT told.job_id, told.attempt_number, contradiction.kind, contradiction.detail
+FROM (
+    SELECT
+        job_id,
+        coalesce(attempt_number, -1) AS attempt_number,
+        count(*) FILTER (WHERE event_type = 'AttemptStarted') AS starts,
+        count(*) FILTER (WHERE event_type = 'JobCreated') AS creations,
+        min(event_id::text) FILTER (WHERE digest_low <> digest_high) AS twice,
+        max(late) FILTER (WHERE is_off) AS latest,
+        min(late) FILTER (WHERE is_off) AS earliest
+    FROM touched JOIN job_events USING (job_id)
+    CROSS JOIN LATERAL (SELECT received_at - occurred_at AS late) delay
+    CROSS JOIN LATERAL (
+        SELECT late NOT BETWEEN interval '-15 minutes' AND interval '15 minutes' AND event_type <> 'Failure' AS is_off
+    ) clocks
+    GROUP BY job_id, attempt_number
+    HAVING
+        count(*) FILTER (WHERE event_type = 'AttemptStarted') > 1
+        OR count(*) FILTER (WHERE event_type = 'JobCreated') > 1
+        OR bool_or(digest_low <> digest_high)
+        OR bool_or(is_off)
+) told
+CROSS JOIN LATERAL (
+    -- The start of whoever gave out the attempt's number, without a word on the worker, and that of the worker are one.
+    SELECT 'second_start' AS kind, format('%%s AttemptStarted events', told.starts) AS detail
+    FROM job_events s
+    CROSS JOIN LATERAL (SELECT s.body::jsonb ?| %(about_worker)s::text[] AS taken) start
+    WHERE told.starts > 1 AND s.job_id = told.job_id AND s.attempt_number = told.attempt_number
+        AND s.event_type = 'AttemptStarted'
+    HAVING count(*) FILTER (WHERE taken) > 1 OR count(*) FILTER (WHERE NOT taken) > 1
+    UNION ALL
+    SELECT 'job_id_used_twice', format('%%s JobCreated events', told.creations)
+    WHERE told.creations > 1
+    UNION ALL
+    -- One event id.
+    SELECT 'event_id_used_twice', format('event %%s has two bodies', told.twice)
+    WHERE told.twice IS NOT NULL
+    UNION ALL
+    -- The producer's clock and the broker's are more than 15 minutes apart, or the event came that late. A Failure may
+    -- be told of late: other events of who has a wrong clock show that.
+    SELECT 'clock_off', format('an event came %%s s after the time it bears',
+        round(extract(epoch FROM CASE WHEN told.latest >= -told.earliest THEN told.latest ELSE told.earliest END)))
+    WHERE told.latest IS NOT NULL
+) contradiction
 ;
 DELETE FROM anomalies a
 USING touched

@@ -40,6 +40,13 @@ def create_staging(table: Table) -> str:
     return f"CREATE TEMP TABLE IF NOT EXISTS {staging_table(table)} ({columns})"
 
 
+def few_statement(table: Table, into: str | None = None) -> str:
+    """The upsert of a few rows that are a JSON text, or their insertion into another table."""
+    typed = ", ".join(f"{column} {staging_type(column)}" for column in table.merged_columns)
+    source = f"json_to_recordset(%s::json) AS few ({typed})"
+    return f"INSERT INTO {into} SELECT * FROM {source}" if into else merge_statement(table, source)  # noqa: S608  # names of ours
+
+
 def merge_statement(table: Table, source: str | None = None) -> str:
     """The upsert: rows in key order (so that two transactions lock alike), no write where nothing changes.
 

@@ -7,21 +7,24 @@ projector has folded these messages (we were replaced) and nothing is written.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple, Self
 
+import msgspec
 import polars as pl
 import psycopg
 from psycopg import Connection
 
-from jobtrail import events
+from jobtrail import events, kinds
 from jobtrail.errors import JobtrailError, LogError
 from jobtrail.projections import copying, merge
 from jobtrail.projections import generation as g
 from jobtrail.projections.fold import Rows
 from jobtrail.projections.fold_few import FewRows
 from jobtrail.projections.letters import DeadLetter
+from jobtrail.projections.rules import Table
 from jobtrail.projections.tables import ABOUT_WORKER, HEARTBEATS, TABLES, VERSION
 
 PROJECTION_SET: Final = "core"
@@ -81,11 +84,17 @@ class Store:
         return {topic_id for (topic_id,) in rows}
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        """One batch: rows, checkpoints and dead letters are all written, or none of them."""
+    def transaction(self, *, few: bool = False) -> Iterator[Transaction]:
+        """One batch: rows, checkpoints and dead letters are all written, or none of them.
+
+        Statements about a `few` rows do not wait for each other's answers.
+        """
         if self._generation is None:
             create_working_tables(self.connection)  # outside any transaction, so that no rollback undoes them
-        with g.live_tables(self.connection) as generation:
+        with (
+            self.connection.pipeline() if few else nullcontext(),
+            g.live_tables(self.connection) as generation,
+        ):
             if generation != self._generation is not None:
                 g.check_version(self.connection, VERSION)
                 self._generation = generation
@@ -125,6 +134,11 @@ class Transaction:
         self.generation = generation
         #: Rows that were put into the working tables.
         self.staged = 0
+        #: Table → column → values of merged rows, for `touch`.
+        self._touched: dict[str, dict[str, list[int]]] = {
+            "job_events": {"job_id": []},
+            "attempts": {"job_id": [], "attempt_number": []},
+        }
 
     def advance(self, moves: Sequence[Move]) -> None:
         """Moves the checkpoints. Raises CheckpointMismatchError where one is not at its expected offset."""
@@ -134,9 +148,9 @@ class Transaction:
             "generation": self.generation,
             **dict(zip(Move._fields, columns, strict=True)),
         }
-        moved = self.connection.execute(SQL["advance"], values).rowcount
+        moved = len(self.connection.execute(SQL["advance"], values).fetchall())
         if moved < len(moves):
-            moved += self.connection.execute(SQL["begin"], values).rowcount
+            moved += len(self.connection.execute(SQL["begin"], values).fetchall())
         if moved < len(moves):
             raise CheckpointMismatchError(
                 f"{len(moves) - moved} of {len(moves)} partitions are not at the offset where they were left"
@@ -153,26 +167,62 @@ class Transaction:
         if unknown:
             raise LogError(f"no read model is named {', '.join(sorted(unknown))}")
         for table in TABLES:
-            if table.name in rows:
-                self._copy(table.name, rows[table.name])
-                if table is HEARTBEATS:
-                    for statement in RETAIN:
-                        self.connection.execute(statement)
-                self.connection.execute(MERGE[table.name])
+            if (ours := rows.get(table.name)) is not None:
+                self._touch(table, ours)
+                if isinstance(ours, pl.DataFrame):
+                    copying.copy_rows(self.connection, STAGING[table.name], ours)
+                    self._merge_staged(table, len(ours))
+                elif table is HEARTBEATS:
+                    self.connection.execute(STAGE_FEW_HEARTBEATS, (_json(table, ours),))
+                    self._merge_staged(table, len(ours))
+                else:
+                    self.connection.execute(MERGE_FEW[table.name], (_json(table, ours),))
 
-    def _copy(self, table: str, rows: pl.DataFrame | Sequence[Mapping[str, Any]]) -> None:
-        self.staged += len(rows)
-        if isinstance(rows, pl.DataFrame):
-            copying.copy_rows(self.connection, STAGING[table], rows)
-        else:
-            copying.copy_few(self.connection, STAGING[table], rows)
+    def _merge_staged(self, table: Table, rows: int) -> None:
+        self.staged += rows
+        if table is HEARTBEATS:
+            for statement in RETAIN:
+                self.connection.execute(statement)
+        self.connection.execute(MERGE[table.name])
+
+    def _touch(self, table: Table, rows: pl.DataFrame | Sequence[Mapping[str, Any]]) -> None:
+        """Remembers what may have to be derived anew."""
+        for column, found in self._touched.get(table.name, {}).items():
+            if isinstance(rows, pl.DataFrame):
+                found.extend(rows[column].to_list())
+            else:
+                found.extend(row[column] for row in rows)
 
     def derive(self, *, everything: bool = False) -> None:
         """Computes the derived columns of what this transaction touched, or of every job."""
-        self.connection.execute(SQL["touch_everything" if everything else "touch"])
-        if self.connection.execute("SELECT FROM touched LIMIT 1").rowcount:
+        if everything:
+            self.connection.execute(SQL["touch_everything"])
+        else:
+            lifecycle, heard = self._touched["job_events"], self._touched["attempts"]
+            values = {
+                "lifecycle": lifecycle["job_id"],
+                "jobs": heard["job_id"],
+                "numbers": heard["attempt_number"],
+            }
+            self.connection.execute(SQL["touch"], values)
+        (touched,) = self.connection.execute("SELECT count(*) FROM touched").fetchone() or (0,)
+        if touched:
+            self.staged += touched
             for statement in DERIVE:
                 self.connection.execute(statement, DERIVE_VALUES)
+
+
+def _json(table: Table, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as Postgres reads them."""
+    instants = INSTANTS[table.name]
+    found = [
+        {name: _instant(value) if name in instants else value for name, value in row.items()} for row in rows
+    ]
+    return msgspec.json.encode(found).decode()
+
+
+def _instant(micros: int | None) -> datetime | None:
+    return None if micros is None else kinds.EPOCH + timedelta(microseconds=micros)
 
 
 STAGING: Final = {
@@ -183,6 +233,11 @@ STAGING: Final = {
     for table in TABLES
 }
 MERGE: Final = {table.name: merge.merge_statement(table).encode() for table in TABLES}
+MERGE_FEW: Final = {table.name: merge.few_statement(table).encode() for table in TABLES}
+STAGE_FEW_HEARTBEATS: Final = merge.few_statement(HEARTBEATS, merge.staging_table(HEARTBEATS)).encode()
+INSTANTS: Final = {
+    table.name: {name for name in table.merged_columns if name.endswith("_at")} for table in TABLES
+}
 WORKING_TABLES: Final = (
     *map(merge.staging_table, TABLES),
     *("touched", "own_ends", "decisions", "ends", "found"),

@@ -14,6 +14,7 @@ FROM unnest(%(topic_id)s::text[], %(partition)s::int[], %(expected)s::bigint[], 
     AS m (topic_id, log_partition, expected, next)
 WHERE c.projection_set = %(set)s AND c.generation = %(generation)s
     AND c.topic_id = m.topic_id AND c.log_partition = m.log_partition AND c.next_offset = m.expected
+RETURNING c.log_partition
 ;
 -- begin: Makes the checkpoints of partitions that are read from their very beginning.
 INSERT INTO checkpoints (projection_set, generation, topic_id, log_partition, topic, next_offset)
@@ -23,6 +24,7 @@ FROM unnest(
 ) AS m (topic_id, topic, log_partition, expected, next)
 WHERE expected = 0
 ON CONFLICT DO NOTHING
+RETURNING log_partition
 ;
 -- dead_letter: Keeps a message that cannot become an event; one that is already kept stays as it is.
 INSERT INTO dead_letters (topic_id, partition, "offset", topic, broker_at, key, value, reason, detail)
@@ -38,10 +40,10 @@ INSERT INTO touched SELECT job_id FROM jobs UNION SELECT job_id FROM attempts
 -- was heard of an attempt, those that are decided, and those of which that attempt ended, failed, or is new. What runs
 -- after an attempt that failed says much, and changes nothing that is derived.
 INSERT INTO touched
-SELECT job_id FROM stage_job_events
+SELECT unnest(%(lifecycle)s::bigint[])
 UNION
 SELECT s.job_id
-FROM stage_attempts s
+FROM unnest(%(jobs)s::bigint[], %(numbers)s::smallint[]) AS s (job_id, attempt_number)
 WHERE EXISTS (
     SELECT FROM jobs j WHERE j.job_id = s.job_id AND j.ended_at IS NOT NULL
 ) OR EXISTS (
