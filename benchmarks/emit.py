@@ -51,6 +51,7 @@ MOST_P99_US: Final = 50.0
 #: Like the publisher's.
 CLIENT: Final = {
     "client.id": "jobtrail",
+    "linger.ms": 2,
     "compression.type": "lz4",
     "acks": "all",
     "partitioner": "murmur2_random",

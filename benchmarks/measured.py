@@ -27,6 +27,8 @@ class Round:
     postgres_cpu: float = 0.0
     kafka_cpu: float = 0.0
     pss_mb: float = 0.0
+    #: Seconds that it took to start, which are not among `seconds`.
+    start: float = 0.0
     #: Table → rows, or what else says that the work was done.
     found: dict[str, Any] = field(default_factory=dict)
     #: Of the machine, as the round began: who else worked there.

@@ -6,9 +6,9 @@
 
 Embedded Kafka and Postgres, durable as in use, on the same cores. All commit without waiting for the disk
 (synchronous_commit off, fsync on). Peers write the StreamStats alone, into a table like the read model's;
-that all tables are the same at the end is checked. Start-up is not counted, but for `jobtrail rebuild`: there
-the whole command is. Slow peers get a part of the log (`--slow`). Exit status 1 with --check where a bound
-does not hold. Needs Linux (/proc).
+that all tables are the same at the end is checked. Start-up is not counted; that of `jobtrail rebuild` is
+told. Slow peers get a part of the log (`--slow`). Exit status 1 with --check where a bound does not hold.
+Needs Linux (/proc).
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def engines() -> list[Engine]:
         Engine(
             "rebuild",
             "Jobtrail, rebuild",
-            "defaults; the whole command",
+            "defaults",
             lambda b: ours.rebuild(b, filled.of(b)),
         ),
         Engine(
@@ -317,8 +317,9 @@ def _row(engine: Engine, at: dict[str, Round]) -> str:
     tables = found.found.get("tables")
     rows = sum(tables.values()) if tables else found.found.get("rows")
     loads = ", ".join(f"{each.load:.1f}" for each in engine.rounds)
+    settings = engine.settings + (f"; {found.start:.1f} s to start" if found.start else "")
     return (
-        f"| {engine.title} | {engine.settings} | {found.events:,} | {found.rate:,.0f} | {ratios[0]} | "
+        f"| {engine.title} | {settings} | {found.events:,} | {found.rate:,.0f} | {ratios[0]} | "
         f"{ratios[1]} | {cpu} | {each} | {f'{found.pss_mb:,.0f}' if found.pss_mb else ''} | "
         f"{f'{rows:,}' if rows else ''} | {loads} |"
     )
