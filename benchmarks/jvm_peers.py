@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,14 +67,32 @@ def flink(bench: Bench, *, rows: int = 50_000, parallelism: int = 2, heap: str =
     return found
 
 
-def debezium(bench: Bench, *, rows: int = 10_000, tasks: int = 2, heap: str = "2g") -> Round:
-    """Debezium's JDBC sink on Kafka Connect standalone: JSON whose schema the converter has, `rows` a batch.
-
-    The schema stands in the converter's settings (KIP-1054) and not in each message: ten times fewer bytes.
-    """
+def debezium(bench: Bench, *, rows: int = 10_000) -> Round:
+    """Debezium's JDBC sink on Kafka Connect standalone, `rows` a batch."""
     topic, events = bench.topic("json")
     last = bench.last_stats(bench.topic("events")[0])
     url = bench.table_for("debezium")
+    with (
+        debezium_sink(bench, topic, url, rows=rows, fetch_bytes=1_000_000) as process,
+        contextlib.closing(Filling(url, last)) as filling,
+    ):
+        alive = lambda: process.poll() is None  # noqa: E731
+        await_true(filling.begun, 180, "Debezium's sink begins", alive)
+        with metered(bench.home, process.pid) as meter:
+            await_true(filling.done, PATIENCE, "Debezium's sink", alive)
+            found = meter.end(events)
+    found.found = _checked(url, last)
+    return found
+
+
+@contextlib.contextmanager
+def debezium_sink(
+    bench: Bench, topic: str, url: str, *, rows: int, fetch_bytes: int, tasks: int = 2, heap: str = "2g"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Debezium's JDBC sink, from JSON whose schema the converter has, into `stream_stats` of a database.
+
+    The schema stands in the converter's settings (KIP-1054) and not in each message: ten times fewer bytes.
+    """
     address, user, password = jdbc(url)
     folder = bench.home / "connect"
     (folder / "plugins").mkdir(parents=True, exist_ok=True)
@@ -89,6 +109,7 @@ def debezium(bench: Bench, *, rows: int = 10_000, tasks: int = 2, heap: str = "2
         "user": user,
         "password": password,
         "rows": rows,
+        "fetch_bytes": fetch_bytes,
         "tasks": tasks,
         "folder": folder,
         "key": KEY,
@@ -100,19 +121,12 @@ def debezium(bench: Bench, *, rows: int = 10_000, tasks: int = 2, heap: str = "2
     for name in ("connect", "debezium"):
         files.append(folder / f"{name}.properties")
         files[-1].write_text((PEERS / f"{name}.properties").read_text().format_map(values))
-    log = bench.home / "debezium.log"
     configuration = PEERS / "log4j2.properties"
     options = [f"-Xmx{heap}", "-Duser.timezone=UTC", f"-Dlog4j2.configurationFile={configuration.as_uri()}"]
     jars = os.pathsep.join(map(str, _jars(bench, "debezium")))
     command = [_java(bench), *options, "-cp", jars, "org.apache.kafka.connect.cli.ConnectStandalone", *files]
-    with program(command, log) as process, contextlib.closing(Filling(url, last)) as filling:
-        alive = lambda: process.poll() is None  # noqa: E731
-        await_true(filling.begun, 180, f"Debezium's sink begins (see {log})", alive)
-        with metered(bench.home, process.pid) as meter:
-            await_true(filling.done, PATIENCE, f"Debezium's sink (see {log})", alive)
-            found = meter.end(events)
-    found.found = _checked(url, last)
-    return found
+    with program(command, bench.home / "debezium.log") as process:
+        yield process
 
 
 def _checked(url: str, last: list[Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ Encode = Callable[[BaseModel], bytes]
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 #: Names and numbers that are kept, at most, of each sort. A name has up to 1,024 bytes.
-_KEPT: Final = 2048
+KEPT: Final = 2048
 
 
 def _spelled(bits: int) -> bytes:
@@ -46,7 +46,7 @@ _SHORT: Final = [
 _LOW: Final = [bytes((low | 0x80, high | 0x80)) for high in range(128) for low in range(128)]
 
 
-@lru_cache(_KEPT)
+@lru_cache(KEPT)
 def _high(bits: int) -> bytes:
     """What is above the lowest 28 bits."""
     if bits >> 36:
@@ -54,7 +54,8 @@ def _high(bits: int) -> bytes:
     return _spelled(bits)
 
 
-def _long(value: int) -> bytes:
+def long_of(value: int) -> bytes:
+    """A number as Avro spells it. Raises OverflowError for one of more than 64 bits."""
     bits = value << 1 ^ value >> 63  # zigzag: small numbers are short, also below 0
     if bits < 1 << 14:
         return _SHORT[bits]
@@ -63,25 +64,26 @@ def _long(value: int) -> bytes:
     return _LOW[bits & 0x3FFF] + _LOW[bits >> 14 & 0x3FFF] + _high(bits >> 28)
 
 
-def _text(value: str) -> bytes:
+def text_of(value: str) -> bytes:
+    """A text as Avro spells it."""
     data = value.encode()
     size = len(data)
-    return (_SHORT[size << 1] if size < 1 << 13 else _long(size)) + data
+    return (_SHORT[size << 1] if size < 1 << 13 else long_of(size)) + data
 
 
 def _array(items: Sequence[BaseModel], encode: Encode) -> bytes:
-    return b"".join((_long(len(items)), *map(encode, items), b"\0")) if items else b"\0"
+    return b"".join((long_of(len(items)), *map(encode, items), b"\0")) if items else b"\0"
 
 
 #: What the text of an encoder calls.
 _CALLED: Final[dict[str, Any]] = {
     "EPOCH": EPOCH,
     "MICROSECOND": _MICROSECOND,
-    "long": _long,
-    "text": _text,
+    "long": long_of,
+    "text": text_of,
     "array": _array,
-    "kept_long": lru_cache(_KEPT)(_long),
-    "kept_text": lru_cache(_KEPT)(_text),
+    "kept_long": lru_cache(KEPT)(long_of),
+    "kept_text": lru_cache(KEPT)(text_of),
 }
 
 

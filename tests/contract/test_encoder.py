@@ -25,6 +25,7 @@ from jobtrail.fields import field_kind, is_nullable, record_type
 from jobtrail.kinds import Kind
 from jobtrail.producers.facts import make
 from jobtrail.quick_checks import quick_checks
+from jobtrail.quick_events import speller
 from jobtrail.wire import wire_schema
 
 Facts = dict[str, Any]
@@ -197,6 +198,59 @@ def test_an_event_has_the_bytes_that_fastavro_gives_it(event_type: type[e.Event]
     message = codec.encode(event)
     assert message == judged(event)
     assert codec.decode(message) == event
+
+
+def spelled(event_type: type[e.Event], facts: Facts) -> e.Event | None:
+    """What is spelled without an event, as one; None where that is left to the class."""
+    try:
+        message = speller(event_type)(**facts)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    event = codec.decode(message.value)
+    assert (message.key, message.event_id) == (event.key, event.event_id)
+    assert abs(event.occurred_at - e.utc_now()) < timedelta(minutes=1)
+    return event
+
+
+def as_the_class_makes_it(event: e.Event, facts: Facts) -> e.Event:
+    """With the id and the time that it was given meanwhile."""
+    made = by_the_class(type(event), {**facts, "event_id": event.event_id, "occurred_at": event.occurred_at})
+    assert isinstance(made, e.Event)
+    return made
+
+
+@given(event_type=EVENT_TYPE, facts=FACTS)
+@settings(deadline=None)
+def test_what_is_spelled_without_an_event_is_the_event_that_the_class_makes(
+    event_type: type[e.Event], facts: Facts
+) -> None:
+    event = spelled(event_type, facts)
+    if event is not None:
+        assert event == as_the_class_makes_it(event, facts)
+
+
+@pytest.mark.parametrize("event_type", e.EVENT_TYPES, ids=lambda t: t.__name__)
+def test_what_is_spelled_without_an_event_has_the_bounds_of_the_class(event_type: type[e.Event]) -> None:
+    """Every edge in every field, twice: what was seen before is looked up."""
+    whole = {name: value for name, value in filled(event_type).__dict__.items() if name not in MADE}
+    for name in event_type.model_fields:
+        for value in [*EDGES, *EDGES]:
+            facts = {**whole, name: value}
+            event = spelled(event_type, facts)
+            if event is not None:
+                assert event == as_the_class_makes_it(event, facts), (name, value)
+
+
+MADE = ("event_id", "occurred_at")
+
+
+def test_what_is_plainly_good_is_spelled_without_an_event() -> None:
+    about = {"job_id": 7, "attempt_number": 0, "stream_name": "users"}
+    assert spelled(e.StreamStats, {**about, "reporter": "source", "sequence": 1, "records_emitted": 2**62})
+    assert spelled(e.StreamMetadata, {**about, "was_resumed": True, "stream_namespace": None})
+    for wrong in ({"job_id": True}, {"job_id": 7.0}, {"stream_name": "a\0"}, {"was_resumed": 1}, {"x": 1}):
+        assert spelled(e.StreamMetadata, {**about, **wrong}) is None
+    assert spelled(e.JobCreated, {"job_id": 7, "config_type": "sync", "config_id": "c"}) is None  # has lists
 
 
 @pytest.mark.parametrize("size", [0, 63, 64, 8191, 8192, 1 << 20, 1 << 21])
