@@ -69,10 +69,9 @@ def source_of(event_type: type[Event]) -> str:
 def _lines(event_type: type[Event]) -> Iterator[str]:
     fields = event_type.model_fields
     order = [part["name"] for part in codec.released().newest[event_type].schema["fields"]]
-    parameters = (
-        name if fields[name].is_required() else f"{name}={fields[name].default!r}" for name in order
-    )
-    yield f"def {event_type.__name__}(*, {', '.join(p for p in parameters if not p.startswith(_OWN))}):"
+    said = [name for name in order if name not in _OWN]
+    parameters = [name if fields[name].is_required() else f"{name}={fields[name].default!r}" for name in said]
+    yield f"def {event_type.__name__}(*, {', '.join(parameters)}):"
     yield "    event_id = new_event_id()"
     yield "    return Message(b''.join(("
     yield "        HEADER,"
