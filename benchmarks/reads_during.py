@@ -91,8 +91,8 @@ def main() -> int:
             text,
             command=f"make bench-reads-during BENCH_ARGS='--rebuilds {options.rebuilds}'",
             settings=(
-                f"{log.events:,} events. Readers ask {SQL_RATE} times a second by SQL, {HTTP_RATE} by each HTTP\n"
-                f"request, {CLIENTS} clients each. Around: {AROUND:g} s before and after a swap."
+                f"{log.events:,} events. Readers ask {SQL_RATE} times a second by SQL, {HTTP_RATE} by each\n"
+                f"HTTP request, {CLIENTS} clients each. Around: {AROUND:g} s before and after a swap."
             ),
         )
     return int(any(figures["errors"] for figures in found["readers"].values()))
