@@ -17,6 +17,8 @@ from psycopg import Connection, sql
 
 from jobtrail.errors import LogError
 
+#: Rows that are made ready at once: all of them would be in memory twice more.
+SLICE: Final = 20_000
 #: Type of a column → that of the values sent, whose binary form is the same.
 SENT_AS: Final[Mapping[str, pl.DataType]] = MappingProxyType(
     {
@@ -60,14 +62,18 @@ def target(connection: Connection[Any], schema: str, table: str) -> Target:
 
 def copy_rows(connection: Connection[Any], to: Target, rows: pl.DataFrame) -> None:
     """Appends folded rows (`projections.fold.Rows`). Raises LogError for a column that the table lacks."""
-    sent = rows.select(_sent(name, to) for name in rows.columns)
-    arrow = sent.to_arrow(compat_level=pl.CompatLevel.oldest())
-    encoder = ArrowToPostgresBinaryEncoder(arrow.schema)
+    columns = [_sent(name, to) for name in rows.columns]
+    encoder: ArrowToPostgresBinaryEncoder | None = None
     with connection.cursor() as cursor, cursor.copy(to.copy_of(rows.columns)) as copy:
-        copy.write(encoder.write_header())
-        for batch in arrow.to_batches():
-            copy.write(encoder.write_batch(batch))
-        copy.write(encoder.finish())
+        for part in rows.iter_slices(SLICE):
+            arrow = part.select(columns).to_arrow(compat_level=pl.CompatLevel.oldest())
+            if encoder is None:
+                encoder = ArrowToPostgresBinaryEncoder(arrow.schema)
+                copy.write(encoder.write_header())
+            for batch in arrow.to_batches():
+                copy.write(encoder.write_batch(batch))
+        if encoder is not None:
+            copy.write(encoder.finish())
 
 
 def _sent(name: str, to: Target) -> pl.Expr:
