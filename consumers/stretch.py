@@ -34,7 +34,7 @@ class TopicReader:
                 **CONSUMER_CONFIG,
                 # A whole partition is coming: fetch ahead what fits.
                 "queued.min.messages": 200_000,
-                "queued.max.messages.kbytes": 64 * 1024,
+                "queued.max.messages.kbytes": 16 * 1024,
                 **client_config(settings, self._address),
                 "group.id": GROUP,
                 "error_cb": self._on_error,

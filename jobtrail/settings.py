@@ -127,8 +127,9 @@ class Settings(BaseModel):
     projector_group: str = PROJECTOR_GROUP
     #: Events that are folded before they are written, while more wait; and the most rows of them in memory.
     batch_size: int = Field(default=200_000, ge=1, le=1_000_000)
-    #: Most rows that the processes of a rebuild keep in memory, all together: some 200 bytes each.
-    rebuild_rows: int = Field(default=4_000_000, ge=1_000, le=1_000_000_000)
+    #: Most rows that the processes of a rebuild keep in memory, all together: some 200 bytes each, and as much
+    #: again while they are folded.
+    rebuild_rows: int = Field(default=1_000_000, ge=1_000, le=1_000_000_000)
     #: Seconds between two cumulative StreamStats of one stream.
     stats_interval: float = Field(default=1.0, gt=0)
     #: Seconds of silence after which a running attempt says AttemptHeartbeat, by the type of its job.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, cast
 
 import polars as pl
 
@@ -58,7 +58,7 @@ class Folding:
         self._waiting.clear()
         for name, rows in fold(frames).items():
             runs = self._runs.setdefault(name, [])
-            runs.append(rows)
+            runs.append(_compact(rows))
             if 2 * sum(run.height for run in runs[1:]) > max(runs[0].height, 2 * self._at_once):
                 _fold_together(name, runs)
 
@@ -68,4 +68,9 @@ _TABLES: Final = {table.name: table for table in TABLES}
 
 def _fold_together(name: str, runs: list[pl.DataFrame]) -> None:
     if len(runs) > 1:
-        runs[:] = [fold_again(_TABLES[name], runs)]
+        runs[:] = [_compact(fold_again(_TABLES[name], runs))]
+
+
+def _compact(rows: pl.DataFrame) -> pl.DataFrame:
+    """The same with texts of its own: else those of all the events that lost stay in memory with it."""
+    return cast("pl.DataFrame", pl.from_arrow(rows.to_arrow(compat_level=pl.CompatLevel.oldest())))
