@@ -332,20 +332,24 @@ CROSS JOIN LATERAL (
         AS any_stream
 ) heard
 CROSS JOIN LATERAL (
-    -- Each attempt's streams are read as one range of each key.
+    -- Stats are read as one range of their key; statuses only of the streams that have none.
     SELECT
         count(*) AS enabled,
-        count(*) FILTER (WHERE known.stream_name IS NULL) AS streams,
-        min(enabled.name COLLATE "C") FILTER (WHERE known.stream_name IS NULL) AS example
+        count(*) FILTER (WHERE unheard) AS streams,
+        min(enabled.name COLLATE "C") FILTER (WHERE unheard) AS example
     FROM jsonb_to_recordset(CASE WHEN moves.records THEN coalesce(j.streams, '[]')::jsonb ELSE '[]' END)
         AS enabled (namespace text, name text)
     LEFT JOIN (
-        SELECT s.stream_namespace, s.stream_name FROM stream_stats s
+        SELECT DISTINCT s.stream_namespace, s.stream_name FROM stream_stats s
         WHERE s.job_id = e.job_id AND s.attempt_number = e.attempt_number
-        UNION
-        SELECT s.stream_namespace, s.stream_name FROM stream_statuses s
-        WHERE s.job_id = e.job_id AND s.attempt_number = e.attempt_number
-    ) known ON known.stream_namespace = coalesce(enabled.namespace, '') AND known.stream_name = enabled.name
+    ) counted ON counted.stream_namespace = coalesce(enabled.namespace, '') AND counted.stream_name = enabled.name
+    CROSS JOIN LATERAL (
+        SELECT counted.stream_name IS NULL AND NOT EXISTS (
+            SELECT FROM stream_statuses s
+            WHERE s.job_id = e.job_id AND s.attempt_number = e.attempt_number
+                AND s.stream_namespace = coalesce(enabled.namespace, '') AND s.stream_name = enabled.name
+        ) AS unheard
+    ) evidence
 ) missing
 WHERE e.started_event_id IS NULL OR missing.streams > 0
     OR (missing.enabled = 0 AND moves.records AND NOT heard.any_stream)
