@@ -107,8 +107,11 @@ FROM (
                     || jsonb_build_object('jobId', e.job_id, 'attemptNumber', e.attempt_number)
                 ) AS reason
             FROM job_events f
+            -- OFFSET 0: each text is parsed once, not at each use.
             CROSS JOIN LATERAL (
-                SELECT body, (body ->> 'metadata')::jsonb AS metadata FROM (SELECT f.body::jsonb AS body) told
+                SELECT body, (body ->> 'metadata')::jsonb AS metadata
+                FROM (SELECT f.body::jsonb AS body OFFSET 0) parsed
+                OFFSET 0
             ) b
             -- Who tells of a failure afterwards says in its metadata when it was: it orders the failures, nothing else.
             CROSS JOIN LATERAL (
@@ -329,22 +332,23 @@ CROSS JOIN LATERAL (
         AS any_stream
 ) heard
 CROSS JOIN LATERAL (
+    -- Stats are read as one range of their key; statuses only of the streams that have none.
     SELECT
         count(*) AS enabled,
-        count(*) FILTER (WHERE NOT known) AS streams,
-        min(name COLLATE "C") FILTER (WHERE NOT known) AS example
+        count(*) FILTER (WHERE unheard) AS streams,
+        min(enabled.name COLLATE "C") FILTER (WHERE unheard) AS example
     FROM jsonb_to_recordset(CASE WHEN moves.records THEN coalesce(j.streams, '[]')::jsonb ELSE '[]' END)
         AS enabled (namespace text, name text)
+    LEFT JOIN (
+        SELECT DISTINCT s.stream_namespace, s.stream_name FROM stream_stats s
+        WHERE s.job_id = e.job_id AND s.attempt_number = e.attempt_number
+    ) counted ON counted.stream_namespace = coalesce(enabled.namespace, '') AND counted.stream_name = enabled.name
     CROSS JOIN LATERAL (
-        SELECT EXISTS (
-            SELECT FROM stream_stats s
-            WHERE s.job_id = e.job_id AND s.attempt_number = e.attempt_number
-                AND s.stream_namespace = coalesce(enabled.namespace, '') AND s.stream_name = enabled.name
-        ) OR EXISTS (
+        SELECT counted.stream_name IS NULL AND NOT EXISTS (
             SELECT FROM stream_statuses s
             WHERE s.job_id = e.job_id AND s.attempt_number = e.attempt_number
                 AND s.stream_namespace = coalesce(enabled.namespace, '') AND s.stream_name = enabled.name
-        ) AS known
+        ) AS unheard
     ) evidence
 ) missing
 WHERE e.started_event_id IS NULL OR missing.streams > 0
