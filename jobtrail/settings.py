@@ -127,8 +127,8 @@ class Settings(BaseModel):
     projector_group: str = PROJECTOR_GROUP
     #: Events that are folded before they are written, while more wait; and the most rows of them in memory.
     batch_size: int = Field(default=200_000, ge=1, le=1_000_000)
-    #: Most rows that the processes of a rebuild keep in memory, all together: some 200 bytes each, and as much
-    #: again while they are folded.
+    #: Most rows that the processes of a rebuild keep in memory, all together: some 200 bytes each, twice as
+    #: much while they are folded.
     rebuild_rows: int = Field(default=1_000_000, ge=1_000, le=1_000_000_000)
     #: Seconds between two cumulative StreamStats of one stream.
     stats_interval: float = Field(default=1.0, gt=0)

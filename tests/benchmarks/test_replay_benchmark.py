@@ -47,7 +47,10 @@ def test_replay_measures_floors_and_jobtrail_on_the_same_log() -> None:
 
 def test_growth_measures_each_size() -> None:
     """More events, more bytes; what there is no command for is left out."""
-    small, large = ran("growth.py", "--sizes", "2000,6000")
+    found = ran("growth.py", "--sizes", "2000,6000")
+    small, large = found["sizes"]
+    assert [each["holds"] for each in found["bounds"]] == [each["found"] >= 0.9 for each in found["bounds"]]
+    assert len(found["bounds"]) == 2  # live and rebuild
     assert 2_000 <= small["events"] < large["events"]
     assert 0 < small["topic_bytes"] < large["topic_bytes"]
     assert small["table_bytes"] > 0
