@@ -48,7 +48,11 @@ def main() -> None:
         auto_create_topics=False,
         use_changelog_topics=False,
         loglevel="WARNING",
-        consumer_extra_config={"queued.max.messages.kbytes": 65536, "fetch.message.max.bytes": 8388608},
+        consumer_extra_config={
+            "queued.max.messages.kbytes": 65536,
+            "fetch.message.max.bytes": 8388608,
+            "fetch.queue.backoff.ms": 5,
+        },
     )
     plain = json.loads(Path(schema).read_text())
     source = application.topic(topic, key_deserializer="bytes", value_deserializer=AvroDeserializer(plain))
