@@ -38,18 +38,12 @@ def main() -> None:
     for statement in Path(statements).read_text().split("\n;\n"):
         result = environment.executeSql(statement)
     job = result.getJobClient().get()
-    finished = jpype.JClass("org.apache.flink.api.common.JobStatus").FINISHED
-    said = False
-    while True:
-        status = job.getJobStatus().get()
-        if not said and str(status) == "RUNNING":
-            print("RUNNING", flush=True)
-            said = True
-        if status.isGloballyTerminalState():
-            break
+    # Its result, and not its status: the cluster is gone as soon as the job is, and cannot be asked then.
+    result = job.getJobExecutionResult()
+    while not result.isDone() and str(job.getJobStatus().get()) != "RUNNING":
         time.sleep(0.02)
-    if status != finished:
-        job.getJobExecutionResult().get()  # raises what ended it
+    print("RUNNING", flush=True)
+    result.get()  # raises what ended it
     print("FINISHED", flush=True)
     time.sleep(600)  # the parent reads /proc, and ends it
 
