@@ -124,17 +124,19 @@ class Publisher:
         """
         self._produce(event, self._count)
 
-    def emit(self, event_type: type[Event], **facts: Any) -> None:
+    def emit(
+        self, event_type: type[Event], /, **facts: Any
+    ) -> None:  # `/`: no fact is compared with its name
         """As `publish`, of an event made of these facts: in half of the time, for no event is made.
 
         Raises UsageError that names the field and what was found, and as `publish` does.
         """
         try:
-            message = speller(event_type)(**facts)
+            value, key, event_id = speller(event_type)(**facts)
         except (TypeError, ValueError, OverflowError):  # the class itself says what is wrong, or takes it
             self.publish(make(event_type, **facts))
         else:
-            self._hand_over(event_type, *message, self._count)
+            self._hand_over(event_type, value, key, event_id, self._count)
 
     def publish_all(self, events: Iterable[Event]) -> None:
         """Publishes each event, in order. Raises as `publish` does, at the first that was not taken."""
@@ -268,7 +270,7 @@ class Publisher:
         event_type: type[Event],
         value: bytes,
         key: bytes,
-        event_id: str,
+        event_id: str | bytes,
         settle: Callable[[KafkaError | None, Message], None],
     ) -> None:
         if not self._usable:
