@@ -46,7 +46,7 @@ _SHORT: Final = [
 _LOW: Final = [bytes((low | 0x80, high | 0x80)) for high in range(128) for low in range(128)]
 #: The same, by the lowest 13 bits of a number that is not below 0: zigzag doubles it.
 _SHORT_TWICE: Final = _SHORT[::2]
-_LOW_TWICE: Final = _LOW[::2]
+LOW_TWICE: Final = _LOW[::2]
 
 
 @lru_cache(KEPT)
@@ -64,8 +64,8 @@ def long_of(value: int) -> bytes:
     if value < 1 << 13:
         return _SHORT_TWICE[value]
     if value < 1 << 27:
-        return _LOW_TWICE[value & 0x1FFF] + _SHORT[value >> 13]
-    return _LOW_TWICE[value & 0x1FFF] + _LOW[value >> 13 & 0x3FFF] + _high(value >> 27)
+        return LOW_TWICE[value & 0x1FFF] + _SHORT[value >> 13]
+    return LOW_TWICE[value & 0x1FFF] + _LOW[value >> 13 & 0x3FFF] + _high(value >> 27)
 
 
 def _below_zero(value: int) -> bytes:
