@@ -281,7 +281,7 @@ def rendered(found: dict[str, Any], bounds: list[dict[str, Any]]) -> str:
             f"The faker with {sync['users']:,} users: {sync['alone_s']:.2f} s alone, {sync['tapped_s']:.2f} "
             f"s with a tap; the runs alone differ by up to {sync['spread']:.1%} among themselves."
         )
-    held = [[one["bound"], one["found"], "holds" if one["holds"] else "**falls short**"] for one in bounds]
+    held = [[one["bound"], one["found"], "holds" if one["holds"] else "**does not hold**"] for one in bounds]
     return "\n\n".join([*parts, table(["bound", "found", ""], held)])
 
 

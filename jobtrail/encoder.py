@@ -44,6 +44,9 @@ _SHORT: Final = [
     *(bytes((low | 0x80, high)) for high in range(1, 128) for low in range(128)),
 ]
 _LOW: Final = [bytes((low | 0x80, high | 0x80)) for high in range(128) for low in range(128)]
+#: The same, by the lowest 13 bits of a number that is not below 0: zigzag doubles it.
+_SHORT_TWICE: Final = _SHORT[::2]
+LOW_TWICE: Final = _LOW[::2]
 
 
 @lru_cache(KEPT)
@@ -56,19 +59,27 @@ def _high(bits: int) -> bytes:
 
 def long_of(value: int) -> bytes:
     """A number as Avro spells it. Raises OverflowError for one of more than 64 bits."""
-    bits = value << 1 ^ value >> 63  # zigzag: small numbers are short, also below 0
-    if bits < 1 << 14:
-        return _SHORT[bits]
-    if bits < 1 << 28:
-        return _LOW[bits & 0x3FFF] + _SHORT[bits >> 14]
-    return _LOW[bits & 0x3FFF] + _LOW[bits >> 14 & 0x3FFF] + _high(bits >> 28)
+    if value < 0:
+        return _below_zero(value)
+    if value < 1 << 13:
+        return _SHORT_TWICE[value]
+    if value < 1 << 27:
+        return LOW_TWICE[value & 0x1FFF] + _SHORT[value >> 13]
+    return LOW_TWICE[value & 0x1FFF] + _LOW[value >> 13 & 0x3FFF] + _high(value >> 27)
+
+
+def _below_zero(value: int) -> bytes:
+    bits = ~value << 1 | 1  # zigzag: small numbers are short, also below 0
+    if bits >> 64:
+        raise OverflowError("no 64-bit number")
+    return _spelled(bits)
 
 
 def text_of(value: str) -> bytes:
     """A text as Avro spells it."""
     data = value.encode()
     size = len(data)
-    return (_SHORT[size << 1] if size < 1 << 13 else long_of(size)) + data
+    return (_SHORT_TWICE[size] if size < 1 << 13 else long_of(size)) + data
 
 
 def _array(items: Sequence[BaseModel], encode: Encode) -> bytes:

@@ -14,7 +14,6 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Final
 
-import uuid_utils
 from pydantic import (
     AfterValidator,
     AwareDatetime,
@@ -25,6 +24,7 @@ from pydantic import (
     ValidationError,
 )
 from pydantic_core import PydanticCustomError
+from uuid_utils import uuid7
 
 from jobtrail import kinds
 from jobtrail.kinds import Kind
@@ -151,7 +151,7 @@ class SyncMode(StrEnum):
 
 def new_event_id() -> str:
     """A UUIDv7: made when the caller emits, kept through spool and resend."""
-    return str(uuid_utils.uuid7())
+    return str(uuid7())
 
 
 def decision_id(*decided: str | int) -> str:

@@ -23,7 +23,7 @@ from jobtrail.fields import field_kind, is_nullable, record_type
 from jobtrail.kinds import EPOCH, Kind
 
 #: Bytes of UTF-8 that a character may have.
-_LONGEST_CHARACTER: Final = 4
+LONGEST_CHARACTER: Final = 4
 #: No time zone is further from UTC.
 _ZONES: Final = timedelta(days=2)
 _NO_NUL: Final = r"\A[^\x00]*\z"
@@ -80,7 +80,7 @@ def _scalar(kind: Kind) -> CoreSchema:
         case Kind(pattern=pattern) if pattern is not None:
             return core_schema.str_schema(pattern=pattern, regex_engine="python-re")
         case _:
-            most = None if kind.max_bytes is None else kind.max_bytes // _LONGEST_CHARACTER
+            most = None if kind.max_bytes is None else kind.max_bytes // LONGEST_CHARACTER
             return core_schema.str_schema(pattern=_NO_NUL, max_length=most)
 
 

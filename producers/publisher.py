@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self
+from typing import Any, Final, NamedTuple, NoReturn, Self
 from urllib.parse import quote
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
@@ -26,7 +26,7 @@ from jobtrail.events import REGISTRY_TYPES, Event
 from jobtrail.producers.client import client_config, log, worker_name
 from jobtrail.producers.facts import make
 from jobtrail.producers.receipt import Counts, Receipt
-from jobtrail.quick_events import speller
+from jobtrail.quick_events import Spell, speller
 from jobtrail.running import KAFKA_SETTING, kafka_address
 from jobtrail.settings import KAFKA_PREFIX, Settings
 
@@ -53,6 +53,16 @@ _SPEC_VERSION: Final[Header] = ("ce_specversion", "1.0")
 _CONTENT_TYPE: Final[Header] = ("content-type", "application/avro")
 
 
+class _Route(NamedTuple):
+    """The way of a type's events."""
+
+    event_type: type[Event]
+    topic: str
+    header: Header
+    encode: Encode
+    spell: Spell
+
+
 class Publisher:
     """Publishes events from any thread. Close it, or use it as a context manager; else the exit does it.
 
@@ -68,7 +78,7 @@ class Publisher:
         self._drop_after = drop_after
         self.address = kafka_address(self.settings)
         self._pid = os.getpid()
-        self._routes: dict[type[Event], tuple[str, Header, Encode]] = {}
+        self._routes: dict[type[Event], _Route] = {}
         self._source: Header = ("ce_source", f"/jobtrail/{quote(worker_name(self.settings))}")
         self._lock = threading.Lock()
         self._accepted = self._delivered = self._failed = self._refused = self._reported = 0
@@ -124,17 +134,20 @@ class Publisher:
         """
         self._produce(event, self._count)
 
-    def emit(self, event_type: type[Event], **facts: Any) -> None:
+    def emit(
+        self, event_type: type[Event], /, **facts: Any
+    ) -> None:  # `/`: no fact is compared with its name
         """As `publish`, of an event made of these facts: in half of the time, for no event is made.
 
         Raises UsageError that names the field and what was found, and as `publish` does.
         """
+        route = self._routes.get(event_type) or self._route(event_type)
         try:
-            message = speller(event_type)(**facts)
+            value, key, event_id = route.spell(**facts)
         except (TypeError, ValueError, OverflowError):  # the class itself says what is wrong, or takes it
             self.publish(make(event_type, **facts))
         else:
-            self._hand_over(event_type, *message, self._count)
+            self._hand_over(route, value, key, event_id, self._count)
 
     def publish_all(self, events: Iterable[Event]) -> None:
         """Publishes each event, in order. Raises as `publish` does, at the first that was not taken."""
@@ -259,21 +272,20 @@ class Publisher:
         self._usable = False
 
     def _produce(self, event: Event, settle: Callable[[KafkaError | None, Message], None]) -> None:
-        event_type = type(event)
-        encode = (self._routes.get(event_type) or self._route(event_type))[2]
-        self._hand_over(event_type, encode(event), event.key, event.event_id, settle)
+        route = self._routes.get(type(event)) or self._route(type(event))
+        self._hand_over(route, route.encode(event), event.key, event.event_id, settle)
 
     def _hand_over(  # a call for each event, and names cost
         self,
-        event_type: type[Event],
+        route: _Route,
         value: bytes,
         key: bytes,
-        event_id: str,
+        event_id: str | bytes,
         settle: Callable[[KafkaError | None, Message], None],
     ) -> None:
         if not self._usable:
             self._own()
-        topic, type_header, _ = self._routes.get(event_type) or self._route(event_type)
+        event_type, topic, type_header, _, _ = route
         headers = [_SPEC_VERSION, ("ce_id", event_id), type_header, self._source, _CONTENT_TYPE]
         while True:
             try:
@@ -293,10 +305,10 @@ class Publisher:
             if self._counted_at - began < _BURST_SECONDS:
                 self._take_in(0)
 
-    def _route(self, event_type: type[Event]) -> tuple[str, Header, Encode]:
-        """Topic, header and encoder of a type."""
+    def _route(self, event_type: type[Event]) -> _Route:
         header: Header = ("ce_type", f"jobtrail.{event_type.__name__}")
-        route = self.topic_of(event_type), header, codec.released().encoder(event_type)
+        encode = codec.released().encoder(event_type)
+        route = _Route(event_type, self.topic_of(event_type), header, encode, speller(event_type))
         self._routes[event_type] = route
         return route
 
