@@ -5,6 +5,7 @@ Arguments: Kafka's address, topic, consumer group, the schema's file, a libpq ad
 
 import json
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -47,6 +48,7 @@ def main() -> None:
         commit_interval=1.0,
         auto_create_topics=False,
         use_changelog_topics=False,
+        state_dir=tempfile.mkdtemp(),  # of its own: two processes would both make the same one
         loglevel="WARNING",
         consumer_extra_config={
             "queued.max.messages.kbytes": 65536,
