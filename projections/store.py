@@ -16,6 +16,7 @@ import msgspec
 import polars as pl
 import psycopg
 from psycopg import Connection
+from psycopg.rows import tuple_row
 
 from jobtrail import events, kinds
 from jobtrail.errors import JobtrailError, LogError
@@ -205,7 +206,8 @@ class Transaction:
                 "numbers": heard["attempt_number"],
             }
             self.connection.execute(SQL["touch"], values)
-        (touched,) = self.connection.execute("SELECT count(*) FROM touched").fetchone() or (0,)
+        counting = self.connection.cursor(row_factory=tuple_row)  # the connection may have another
+        (touched,) = counting.execute("SELECT count(*) FROM touched").fetchone() or (0,)
         if touched:
             self.staged += touched
             for statement in DERIVE:

