@@ -38,12 +38,11 @@ def _spelled(bits: int) -> bytes:
     return bytes(out)
 
 
+_LAST: Final = [bytes((bits,)) for bits in range(128)]
+_MORE: Final = [bytes((bits | 0x80,)) for bits in range(128)]
 #: Numbers of up to 14 bits; and the lowest 14 bits of longer ones.
-_SHORT: Final = [
-    *(bytes((low,)) for low in range(128)),
-    *(bytes((low | 0x80, high)) for high in range(1, 128) for low in range(128)),
-]
-_LOW: Final = [bytes((low | 0x80, high | 0x80)) for high in range(128) for low in range(128)]
+_SHORT: Final = [*_LAST, *(low + high for high in _LAST[1:] for low in _MORE)]
+_LOW: Final = [low + high for high in _MORE for low in _MORE]
 #: The same, by the lowest 13 bits of a number that is not below 0: zigzag doubles it.
 _SHORT_TWICE: Final = _SHORT[::2]
 LOW_TWICE: Final = _LOW[::2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from argparse import Namespace
 from pathlib import Path
 
@@ -116,6 +117,8 @@ def _tap(options: Namespace) -> int:
     if not (exists or options.connection or options.config_id):
         options.parser.error("--connection or --config-id is needed, or the --job and --attempt that exist")
     _check_scope(options)
+    # What was imported stays: Python would look through it for garbage, also as it exits.
+    gc.freeze()
     return tap(
         connection_id=options.connection,
         config_type=options.config_type,

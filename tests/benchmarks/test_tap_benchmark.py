@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tap import record
+from tap import Bench, record
 
 from jobtrail.producers.protocol import decode
 
@@ -52,3 +52,18 @@ def test_its_records_have_400_bytes() -> None:
         assert message is not None
         assert message.record is not None
         assert message.record.stream == "users"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel's accounts of child processes")
+def test_a_source_runs_alone_and_tapped(tmp_path: Path) -> None:
+    """By the clock and by processor; a tap that loses a line is no result."""
+    bench = Bench("127.0.0.1:1", tmp_path)
+    bench.tap = ["cat"]
+    found = bench.sync(["seq", "1000"], 2)
+    assert found["lines"] == 1000
+    for what in ("clock", "cpu"):
+        more = found[f"tapped_{what}_s"] / found[f"alone_{what}_s"] - 1
+        assert found[f"{what}_more"] == pytest.approx(more)
+    bench.tap = ["sed", "1d"]
+    with pytest.raises(SystemExit, match="999, 1000"):
+        bench.sync(["seq", "1000"], 1)
