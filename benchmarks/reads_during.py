@@ -42,8 +42,8 @@ CLIENTS: Final = 2
 #: Seconds before and after a swap that are told apart.
 AROUND: Final = 0.5
 SCRIPT: Final = """\\set n random(1, {jobs})
-SELECT j.* FROM jobtrail.jobs j JOIN public.asked USING (job_id) WHERE asked.n = :n;
-SELECT t.* FROM jobtrail.stream_totals t JOIN public.asked USING (job_id) WHERE asked.n = :n;
+SELECT * FROM jobtrail.jobs WHERE job_id = (SELECT job_id FROM public.asked WHERE n = :n);
+SELECT * FROM jobtrail.stream_totals WHERE job_id = (SELECT job_id FROM public.asked WHERE n = :n);
 """
 
 
