@@ -201,8 +201,8 @@ def _created(job_id: int) -> JobCreated:
     return JobCreated(job_id=job_id, config_type="sync", config_id="c", connection_id="c")
 
 
-def _stats_as_json(job_id: int, sequence: int) -> bytes:
-    event = StreamStats(
+def _stats(job_id: int, sequence: int) -> StreamStats:
+    return StreamStats(
         job_id=job_id,
         attempt_number=0,
         stream_name=f"stream_{sequence % 10}",
@@ -212,6 +212,10 @@ def _stats_as_json(job_id: int, sequence: int) -> bytes:
         bytes_emitted=100 * sequence,
         records_committed=sequence,
     )
+
+
+def _stats_as_json(job_id: int, sequence: int) -> bytes:
+    event = _stats(job_id, sequence)
     return as_columns({**event.model_dump(), "occurred_at": micros(event.occurred_at)})
 
 
@@ -273,21 +277,7 @@ def publish_at(rate: int) -> int:
             publisher.publish(_created(job_id))
             publisher.publish(AttemptStarted(job_id=job_id, attempt_number=0, worker="w"))
 
-        def publish(number: int) -> None:
-            publisher.publish(
-                StreamStats(
-                    job_id=number % JOBS,
-                    attempt_number=0,
-                    stream_name=f"stream_{number % 10}",
-                    reporter="platform",
-                    sequence=number,
-                    records_emitted=number,
-                    bytes_emitted=100 * number,
-                    records_committed=number,
-                )
-            )
-
-        return _at(rate, publish)
+        return _at(rate, lambda number: publisher.publish(_stats(number % JOBS, number)))
 
 
 def produce_at(rate: int, topic: str) -> int:

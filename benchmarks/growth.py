@@ -219,7 +219,7 @@ def report(every: list[Grown]) -> str:
         )
         lines.append(f"| {each.events:,} | live | {_run(each.live)} | {sizes_of} |")
         if each.rebuild:
-            lines.append(f"| {each.events:,} | rebuild | {_run(each.rebuild)} | | | |")
+            lines.append(f"| {each.events:,} | rebuild | {_run(each.rebuild, in_steps=False)} | | | |")
     if not all(each.rebuild for each in every):
         lines += ["", "Rebuild: left out, for this Jobtrail has no `jobtrail rebuild` yet."]
     verdicts = bounds(every)
@@ -244,8 +244,10 @@ def bounds(every: list[Grown]) -> list[dict[str, Any]]:
     return found
 
 
-def _run(run: Run) -> str:
-    rates = " | ".join(f"{rate:,.0f}" if rate else "" for rate in (run.first_rate, run.last_rate))
+def _run(run: Run, *, in_steps: bool = True) -> str:
+    """Without first and last where rows come in a few large steps: those of one step say nothing."""
+    shown = (run.first_rate, run.last_rate) if in_steps else (0, 0)
+    rates = " | ".join(f"{rate:,.0f}" if rate else "" for rate in shown)
     return f"{run.whole.rate:,.0f} | {rates} | {run.whole.pss_mb:,.0f} | {run.whole.load:.1f}"
 
 

@@ -128,7 +128,7 @@ class Projector:
         if batch is None or not batch.more or self._is_enough():
             was_busy = self._is_writing
             self._settle()
-            if self._pending and was_busy and (late := self._source.at_once()):
+            if self._pending and was_busy and not self._careful_to and (late := self._source.at_once()):
                 self._add(late)  # else what came meanwhile would wait for all of this to be written
             if self._pending:
                 self._writing = self._writer.submit(self._written, self._pending)

@@ -134,9 +134,7 @@ class Publisher:
         """
         self._produce(event, self._count)
 
-    def emit(
-        self, event_type: type[Event], /, **facts: Any
-    ) -> None:  # `/`: no fact is compared with its name
+    def emit(self, event_type: type[Event], /, **facts: Any) -> None:
         """As `publish`, of an event made of these facts: in half of the time, for no event is made.
 
         Raises UsageError that names the field and what was found, and as `publish` does.
@@ -275,7 +273,7 @@ class Publisher:
         route = self._routes.get(type(event)) or self._route(type(event))
         self._hand_over(route, route.encode(event), event.key, event.event_id, settle)
 
-    def _hand_over(  # a call for each event, and names cost
+    def _hand_over(
         self,
         route: _Route,
         value: bytes,

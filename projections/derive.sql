@@ -429,7 +429,6 @@ CROSS JOIN LATERAL (
     SELECT 'job_id_used_twice', format('%%s JobCreated events', told.creations)
     WHERE told.creations > 1
     UNION ALL
-    -- One event id.
     SELECT 'event_id_used_twice', format('event %%s has two bodies', told.twice)
     WHERE told.twice IS NOT NULL
     UNION ALL

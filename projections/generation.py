@@ -13,6 +13,8 @@ from jobtrail.errors import VersionError
 
 #: Schema of the views, checkpoints and dead letters.
 STABLE_SCHEMA: Final = "jobtrail"
+#: Of the schemas of generations; their number follows.
+SCHEMA_PREFIX: Final = f"{STABLE_SCHEMA}_g"
 #: Advisory locks: (class, object). A projector's transaction holds the first shared, a swap of generations
 #: exclusively; the second is held while migrations run.
 GENERATION_LOCK: Final = (0x6A6F62, 1)
@@ -28,7 +30,7 @@ OURS: Final = b"""
 
 def schema_name(generation: int) -> str:
     """The schema of a generation."""
-    return f"{STABLE_SCHEMA}_g{generation}"
+    return f"{SCHEMA_PREFIX}{generation}"
 
 
 def current_generation(connection: Connection[Any]) -> int:
@@ -77,7 +79,7 @@ def live_tables(connection: Connection[Any]) -> Iterator[int]:
             "SELECT set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock_shared(%s, %s)",
             GENERATION_LOCK,
         )
-        row = connection.execute(OURS, (f"{STABLE_SCHEMA}_g", STABLE_SCHEMA)).fetchone()
+        row = connection.execute(OURS, (SCHEMA_PREFIX, STABLE_SCHEMA)).fetchone()
         assert row is not None  # noqa: S101  # it has one row
         yield row[0]
 

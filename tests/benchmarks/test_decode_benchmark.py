@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "decode.py"
+from benchmark_runs import measured
 
 
 def test_the_benchmark_of_decoding_gives_all_its_figures() -> None:
     """Each step by size of batch, and for each event type alone; no message of its log is refused."""
-    ran = subprocess.run(
-        [sys.executable, SCRIPT, "--events", "6000", "--jobs", "50", "--rounds", "1", "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
-    assert ran.returncode == 0, ran.stderr
-    found = json.loads(ran.stdout)
+    found = measured("decode.py", "--events", "6000", "--jobs", "50", "--rounds", "1")
     assert {"5000"} == found["batches"].keys()
     assert sum(figures["events"] for figures in found["types"].values()) == found["events"] == 6000
     assert next(iter(found["types"])) == "StreamStats"

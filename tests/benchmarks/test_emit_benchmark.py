@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
+from benchmark_runs import measured
 from results import table, write_section
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def test_the_benchmark_of_emitting_gives_all_its_figures() -> None:
     """Both kinds of events by the SDK and in three ways without it; the topic has all that was sent."""
-    ran = subprocess.run(
-        [sys.executable, BENCHMARKS / "emit.py", "--events", "2000", "--rounds", "1", "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=150,
-    )
-    assert ran.returncode == 0, ran.stderr
-    found = json.loads(ran.stdout)
+    found = measured("emit.py", "--events", "2000", "--rounds", "1")
     assert set(found["kinds"]) == {"StreamStats", "life-cycle events"}
     for kind in found["kinds"].values():
         assert len(kind["sides"]) == 4

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "read.py"
+from benchmark_runs import measured
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_benchmark_of_reads_gives_all_its_figures() -> None:
     """Each kind of request is answered, with processor seconds beside it; bounds are judged."""
-    ran = subprocess.run(
-        [sys.executable, SCRIPT, "--jobs", "100", "--few", "50", "--seconds", "0.2", "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=150,
-    )
-    assert ran.returncode == 0, ran.stderr
-    found = json.loads(ran.stdout)
+    found = measured("read.py", "--jobs", "100", "--few", "50", "--seconds", "0.2")
     assert (found["few"]["jobs"], found["many"]["jobs"]) == (50, 100)
     for figures in found["many"]["kinds"].values():
         assert figures["requests"] > 0

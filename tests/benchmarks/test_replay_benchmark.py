@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
+from benchmark_runs import measured
 
-HERE = Path(__file__).parents[2] / "benchmarks"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-
-
-def ran(script: str, *options: str) -> Any:
-    done = subprocess.run(
-        [sys.executable, HERE / script, *options, "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=170,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 def test_replay_measures_floors_and_jobtrail_on_the_same_log() -> None:
     """Each has a rate; all rows that the log asks for are there at the end."""
-    found = ran("replay.py", "--events", "6000", "--rounds", "1", "--only", "floors,live,rebuild")
+    found = measured("replay.py", "--events", "6000", "--rounds", "1", "--only", "floors,live,rebuild")
     engines, refused = found["engines"], found["refused"]
     assert found["problems"] == []
     assert refused.keys() <= {"rebuild"}
@@ -47,7 +31,7 @@ def test_replay_measures_floors_and_jobtrail_on_the_same_log() -> None:
 
 def test_growth_measures_each_size() -> None:
     """More events, more bytes; what there is no command for is left out."""
-    found = ran("growth.py", "--sizes", "2000,6000")
+    found = measured("growth.py", "--sizes", "2000,6000")
     small, large = found["sizes"]
     assert [each["holds"] for each in found["bounds"]] == [each["found"] >= 0.9 for each in found["bounds"]]
     assert len(found["bounds"]) == 2  # live and rebuild

@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from benchmark_runs import measured
 from tap import Bench, record
 
 from jobtrail.producers.protocol import decode
-
-BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the kernel's accounts of child processes")
 def test_the_benchmark_of_the_tap_gives_all_its_figures() -> None:
     """All bytes come out of each pipe; the tap, cat and wc stand side by side."""
-    ran = subprocess.run(
-        [
-            sys.executable,
-            BENCHMARKS / "tap.py",
-            "--records",
-            "300000",
-            "--rounds",
-            "1",
-            "--users",
-            "0",
-            "--json",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=150,
-    )
-    assert ran.returncode == 0, ran.stderr
-    found = json.loads(ran.stdout)
+    found = measured("tap.py", "--records", "300000", "--rounds", "1", "--users", "0")
     (pipes,) = found["pipes"].values()
     assert set(pipes) == {"jobtrail tap", "cat", "wc -l"}
     assert all(figures["mb_per_second"] > 0 for figures in pipes.values())
