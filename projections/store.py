@@ -29,6 +29,8 @@ from jobtrail.projections.rules import Table
 from jobtrail.projections.tables import ABOUT_WORKER, HEARTBEATS, TABLES, VERSION
 
 PROJECTION_SET: Final = "core"
+#: So many jobs are derived by plans that are made once, and find everything by key.
+FEW_JOBS: Final = 200
 #: Deleted rows in the working tables from which on they are made anew.
 MOST_DEAD: Final = 5_000
 
@@ -55,6 +57,8 @@ class Store:
         self.projection_set = projection_set
         #: Rows that were deleted from the working tables and still take room there.
         self._dead = 0
+        #: Whether Postgres expects few rows in them.
+        self._expects_few = False
         #: The generation that the last transaction saw.
         self._generation: int | None = None
 
@@ -101,12 +105,16 @@ class Store:
                 self._generation = generation
                 raise CheckpointMismatchError(f"generation {generation} of the read models is live now")
             self._generation = generation
-            transaction = Transaction(self.connection, self.projection_set, generation)
+            transaction = Transaction(
+                self.connection, self.projection_set, generation, expects_few=self._expects_few
+            )
             yield transaction
-            self._dead += transaction.staged
+            dead, expects_few = self._dead + transaction.staged, transaction.expects_few
+            if anew := dead > MOST_DEAD:
+                dead, expects_few = 0, False
             if transaction.staged:
-                clear_working_tables(self.connection, anew=self._dead > MOST_DEAD)
-                self._dead = 0 if self._dead > MOST_DEAD else self._dead
+                clear_working_tables(self.connection, anew=anew)
+        self._dead, self._expects_few = dead, expects_few
 
 
 def create_working_tables(connection: Connection[Any]) -> None:
@@ -129,10 +137,19 @@ def clear_working_tables(connection: Connection[Any], *, anew: bool) -> None:
 class Transaction:
     """What can be done within one transaction of a `Store`."""
 
-    def __init__(self, connection: Connection[Any], projection_set: str, generation: int) -> None:
+    def __init__(
+        self,
+        connection: Connection[Any],
+        projection_set: str,
+        generation: int,
+        *,
+        expects_few: bool = False,
+    ) -> None:
         self.connection = connection
         self.projection_set = projection_set
         self.generation = generation
+        #: Whether Postgres expects few rows in the working tables.
+        self.expects_few = expects_few
         #: Rows that were put into the working tables.
         self.staged = 0
         #: Table → column → values of merged rows, for `touch`.
@@ -210,8 +227,21 @@ class Transaction:
         (touched,) = counting.execute("SELECT count(*) FROM touched").fetchone() or (0,)
         if touched:
             self.staged += touched
-            for statement in DERIVE:
-                self.connection.execute(statement, DERIVE_VALUES)
+            self._derive_few() if touched <= FEW_JOBS else self._derive_many()
+
+    def _derive_few(self) -> None:
+        if not self.expects_few:
+            for statement in EXPECT_FEW:
+                self.connection.execute(statement)
+            self.expects_few = True
+        for statement in DERIVE_FEW:
+            self.connection.execute(statement, DERIVE_VALUES)
+
+    def _derive_many(self) -> None:
+        self.connection.execute("ANALYZE touched")
+        self.expects_few = False
+        for statement in DERIVE:
+            self.connection.execute(statement, DERIVE_VALUES)
 
 
 def _json(table: Table, rows: Sequence[Mapping[str, Any]]) -> str:
@@ -250,6 +280,19 @@ TRUNCATE: Final = f"TRUNCATE {', '.join(WORKING_TABLES)}".encode()
 SQL: Final = g.named_statements("store.sql")
 RETAIN: Final = tuple(g.named_statements("retain.sql").values())
 DERIVE: Final = [statement.encode() for statement in g.statements("derive.sql")]
+#: Postgres takes a working table that it never looked at for one of thousands of rows, and reads all jobs and
+#: all attempts to join them with one. It is shown one row in each; `touched` is filled already.
+EXPECT_FEW: Final = [
+    statement.encode()
+    for name in ("own_ends", "decisions", "ends", "found")
+    for statement in (
+        f"INSERT INTO {name} (job_id) VALUES (0)",  # noqa: S608  # ours
+        f"ANALYZE {name}",
+        f"DELETE FROM {name}",  # noqa: S608
+    )
+] + [b"ANALYZE touched"]
+#: The same statements under texts of their own, so that the plans made for a few are kept for a few.
+DERIVE_FEW: Final = [b"-- Of a few jobs.\n" + statement for statement in DERIVE]
 DERIVE_VALUES: Final = {
     "cancelled_internal": events.CANCELLED_INTERNAL_MESSAGE,
     "cancelled_external": events.CANCELLED_EXTERNAL_MESSAGE,

@@ -38,3 +38,8 @@ def frames_of(events: Iterable[Event]) -> dict[type[Event], pl.DataFrame]:
     return {
         event_type: pl.DataFrame(found, schema=schema_of(event_type)) for event_type, found in rows.items()
     }
+
+
+def few_of(events: Iterable[Event]) -> dict[type[Event], list[dict[str, Any]]]:
+    """Rows for each event type, as a few events are decoded."""
+    return {event_type: frame.to_dicts() for event_type, frame in frames_of(events).items()}

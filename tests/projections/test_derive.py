@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import psycopg
 import pytest
-from frames import frames_of
+from frames import few_of, frames_of
 from told import JOB, Told, at, attempt, created, job, stats
 
 from jobtrail import events as e
 from jobtrail.projections.fold import fold
+from jobtrail.projections.fold_few import fold_few
 from jobtrail.projections.store import CheckpointMismatchError, Move, Store
 from jobtrail.projections.tables import VERSION
 
@@ -294,6 +296,36 @@ def test_what_a_retry_says_while_it_runs_derives_nothing_anew(store: Store) -> N
     assert touched(attempt(7, 1, e.AttemptSucceeded))
     assert touched(stats(5, 1, records_committed=2))
     assert touched(stats(1.7, 2, records_committed=2))
+
+
+@pytest.mark.parametrize(
+    "repeats", [1, 12]
+)  # Postgres plans a statement anew for some uses, then keeps a plan
+def test_of_a_few_jobs_nothing_is_read_whole(store: Store, repeats: int) -> None:
+    """However many jobs there are: each event's job is found by key."""
+    others = [
+        created().model_copy(update={"job_id": number, "event_id": str(uuid.uuid4())})
+        for number in range(3_000)
+    ]
+    with store.transaction() as tx:
+        tx.merge(fold(frames_of([*others, attempt(1, 0, e.AttemptStarted)])))
+        tx.derive()
+    store.connection.execute("ANALYZE")
+    for number in range(repeats):
+        with store.transaction(few=True) as tx:
+            before = _read_whole(tx.connection)
+            tx.merge(fold_few(few_of([attempt(2 + number, number, e.AttemptFailed)])))
+            tx.derive()
+            assert _read_whole(tx.connection) - before < 1_000
+
+
+def _read_whole(connection: psycopg.Connection[Any]) -> int:
+    found = connection.execute(
+        "SELECT coalesce(sum(seq_tup_read), 0) FROM pg_stat_xact_user_tables"
+        " WHERE schemaname LIKE 'jobtrail\\_g%'"
+    ).fetchone()
+    assert found is not None
+    return int(found[0])
 
 
 def test_an_attempt_that_runs_on_under_a_decided_job_is_shown(store: Store) -> None:
