@@ -366,8 +366,11 @@ def _retry(options: Namespace) -> int:
                 for outcome in retry.run([key for key, _ in chosen]):
                     outcomes.append(outcome)
                     shown("retrying", len(outcomes), len(chosen))
-    finally:  # what was done is told of, whatever ends it
-        _report_retried(outcomes, options)
+    except (JobtrailError, KeyboardInterrupt):
+        if outcomes:  # they are done
+            _report_retried(outcomes, options)
+        raise
+    _report_retried(outcomes, options)
     return 1 if any(one.published is None for one in outcomes) else 0
 
 
