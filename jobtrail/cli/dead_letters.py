@@ -273,9 +273,9 @@ def _show(options: Namespace) -> int:
             }
         )
         return 0
-    key = "none" if letter.key is None else f"{_text(letter.key)} ({len(letter.key):,} bytes)"
+    key = "none" if letter.key is None else f"{_text(letter.key)} ({size(len(letter.key))})"
     fields = "" if found.fields is None else f"{found.event_type} {json.dumps(found.fields)}"
-    now = "it can be read; retry it" if found.why is None else f"still no event ({found.why})"
+    now = "readable; a retry takes it" if found.why is None else f"not readable: {found.why}"
     for name, said in {
         "place": f"{letter.place}, topic id {letter.topic_id}",
         "came": clock(letter.broker_at),

@@ -118,8 +118,8 @@ def test_one_is_shown_with_nothing_that_moves_the_terminal(letters: Settings) ->
     assert not {"\x1b", "\r", "\x07", "\u202e"} & set(found.stdout)
     assert r"no event\x1b[31m\r\x07\u202e\xff" in found.stdout
     assert "6e 6f 20 65 76 65 6e 74 1b 5b 33 31 6d 0d 07 e2" in found.stdout
-    assert "still no event (unknown_schema" in found.stdout
-    assert "7 (1 bytes)" in found.stdout
+    assert "now        not readable: unknown_schema" in found.stdout
+    assert "key        7 (1 B)" in found.stdout
     shown = told(letters, "show", place(letters, 1))
     assert base64.b64decode(shown["valueBase64"]) == UNKNOWN
     assert base64.b64decode(shown["keyBase64"]) == b"7"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from typing import Any
@@ -16,7 +16,8 @@ from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic, TopicPartition
 from conftest import _fresh_database
-from rebuild_scenes import HISTORY, contents, publish, rebuilt
+from rebuild_scenes import HISTORY, contents, rebuilt
+from test_registry_schemas import Registry, confluent
 
 from jobtrail import codec
 from jobtrail import events as e
@@ -24,12 +25,26 @@ from jobtrail.codec import Schemas
 from jobtrail.consumers.projector import project_until_caught_up
 from jobtrail.consumers.retry_letters import Outcome, Retry
 from jobtrail.errors import ServerAwayError, VersionError
+from jobtrail.producers.publisher import Publisher
 from jobtrail.projections import letters
 from jobtrail.projections.letters import Place
 from jobtrail.settings import Settings
 
+#: Its fixture `registry`.
+pytest_plugins = ["test_registry_schemas"]
+
 #: Of each table those that say where and when an event came last: a retry is one more delivery.
 CAME_LAST = {"log_partition", "last_offset", "last_received_at"}
+
+
+def publish(settings: Settings, events: Sequence[e.Event | tuple[bytes, bytes]]) -> None:
+    """Into the log, each job's events in the partition that the SDK chooses; a tuple is a value and key."""
+    with Publisher(settings) as publisher:
+        for event in events:
+            if isinstance(event, tuple):
+                publisher.send_encoded(e.JobCreated, *event, event_id="")
+            else:
+                publisher.publish(event)
 
 
 def without(*names: str) -> Schemas:
@@ -135,13 +150,54 @@ def test_a_retry_publishes_the_same_bytes_under_the_same_key_and_event_id(settin
     assert letter.retried_as == str(outcome.published)
 
 
+def test_one_that_was_killed_before_it_was_marked_is_retried_again(
+    settings: Settings, in_time: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was published and nothing else; what that alone gave is put right by the next retry."""
+    publish(settings, HISTORY)
+    lost = project_by_older(settings, without("JobCreated", "AttemptSucceeded"))
+    project_until_caught_up(in_time)
+    time.sleep(1.2)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(letters, "mark_retried", killed)
+        with pytest.raises(KeyboardInterrupt):
+            retried(settings)
+    assert still_open(settings) == {"unknown_schema": lost}
+    assert project_until_caught_up(settings).messages == lost
+    # By today's time of the broker the events came later than they did.
+    assert contents(settings, CAME_LAST) != contents(in_time, CAME_LAST)
+    retried(settings)
+    assert project_until_caught_up(settings).messages == lost
+    assert still_open(settings) == {}
+    assert contents(settings, CAME_LAST) == contents(in_time, CAME_LAST)
+
+
+def test_a_schema_that_a_registry_tells_of_later_is_retried(settings: Settings, registry: Registry) -> None:
+    """The bytes keep their framing."""
+    publish(settings, [(confluent(5), b"7")])
+    project_until_caught_up(settings)
+    ((stay,),) = [retried(settings)]
+    assert (stay.published, stay.reason) == (None, "unknown_schema")
+    assert "no schema registry is set" in stay.detail
+    known = settings.model_copy(update={"schema_registry_url": registry.url})
+    assert [one.published is not None for one in retried(known)] == [True]
+    assert project_until_caught_up(known).dead_letters == 0
+    assert {message.value() for message in log_of(settings, 2)} == {confluent(5)}
+    with connected(settings) as connection:
+        rows = connection.execute("SELECT job_id, stream_name FROM jobtrail.stream_stats").fetchall()
+    assert rows == [(7, "users")]
+
+
 def test_what_is_still_no_event_stays_and_its_neighbours_go(settings: Settings) -> None:
     """It is told why by the present code, which may be another reason than the first one."""
     good = e.JobCreated(job_id=7, config_type="sync", config_id="c")
     value, key = codec.encode(good), good.key
-    topic = settings.events_topic
-    publish(settings, [(topic, value, key), (topic, value[:-3], key), (topic, value, b"8")])
-    publish(settings, [(topic, b"no event", b"7")])
+    publish(settings, [(value, key), (value[:-3], key), (value, b"8")])
+    publish(settings, [(b"no event", b"7")])
     assert project_by_older(settings, without("JobCreated")) == 4
     before = still_open(settings)
     outcomes = retried(settings)
@@ -262,7 +318,9 @@ def test_a_topic_that_takes_it_no_longer_keeps_it_open(settings: Settings, kafka
     ]
     assert still_open(settings) == {"unknown_schema": 1}
     with connected(settings) as connection:
-        assert connection.execute("SELECT job_id FROM jobtrail.jobs").fetchall() == [(1,)]
+        # Its first place was in the other topic, and is taken for none of this one.
+        rows = connection.execute("SELECT job_id, log_partition, first_offset FROM jobtrail_g1.jobs")
+        assert rows.fetchall() == [(1, None, None)]
 
 
 def test_read_models_of_other_rules_are_left_alone(settings: Settings) -> None:
