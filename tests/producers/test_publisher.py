@@ -115,6 +115,7 @@ def test_a_queue_that_stays_full_is_an_error(nowhere: str, tmp_path: Path) -> No
     settings = Settings(
         home=tmp_path,
         kafka_bootstrap_servers=nowhere,
+        spool="off",
         flush_timeout=0.3,
         kafka_client={"queue.buffering.max.messages": "5"},
     )
@@ -240,7 +241,7 @@ def test_work_goes_on_without_a_broker(nowhere: str, tmp_path: Path) -> None:
     assert away.startswith(f"Kafka at {nowhere} does not answer")
     assert "JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS" in away
     assert lost.startswith(f"4 events were not confirmed by Kafka at {nowhere}")
-    assert lost.endswith("they are lost")
+    assert lost.endswith(f"they are in {tmp_path / 'spool'}, and `jobtrail spool send` delivers them")
 
 
 def test_what_was_counted_is_published_when_the_program_ends(settings: Settings) -> None:
@@ -367,6 +368,7 @@ except PublishError as error:
         HOME=str(tmp_path),
         FLUSH_TIMEOUT="2",
         KAFKA_QUEUE_BUFFERING_MAX_MESSAGES="1000",
+        SPOOL="off",
     )
     assert "the queue has been full for 2 s" in ended.stdout, ended.stderr
     assert ended.stderr.startswith(f"Kafka at {nowhere} does not answer")
