@@ -173,13 +173,8 @@ class Publisher:
     def send_encoded(self, event_type: type[Event], value: bytes, key: bytes, event_id: str) -> Receipt:
         """As `send`, of an event as it was encoded before, whatever its framing: it keeps its id."""
         receipt = Receipt()
-
-        def settle(error: KafkaError | None, message: Message) -> None:
-            self._on_delivery(error, message)
-            receipt.settle(error, message)
-
         route = self._routes.get(event_type) or self._route(event_type)
-        self._hand_over(route, value, key, event_id, settle)
+        self._hand_over(route, value, key, event_id, receipt)
         return receipt
 
     def offer(self, event: Event) -> Receipt | None:
