@@ -131,7 +131,7 @@ class Relay:
                 if without:
                     log.warning(
                         "dead letter %s was too large for topic %s and is published without its %s",
-                        _place(letter),
+                        letter.place,
                         self._topic,
                         " and ".join(without),
                     )
@@ -185,10 +185,6 @@ def _headers(letter: DeadLetter, without: tuple[str, ...]) -> list[tuple[str, st
     if "key" in without and letter.key is not None:
         texts["jobtrail_key_bytes"] = str(len(letter.key))
     return [(name, text.encode()) for name, text in texts.items()]
-
-
-def _place(letter: DeadLetter) -> str:
-    return f"{letter.topic}[{letter.partition}]@{letter.offset}"
 
 
 def relay_once(settings: Settings) -> int:

@@ -170,6 +170,13 @@ class Publisher:
         self._produce(event, receipt)
         return receipt
 
+    def send_encoded(self, event_type: type[Event], value: bytes, key: bytes, event_id: str) -> Receipt:
+        """As `send`, of an event as it was encoded before, whatever its framing: it keeps its id."""
+        receipt = Receipt()
+        route = self._routes.get(event_type) or self._route(event_type)
+        self._hand_over(route, value, key, event_id, receipt)
+        return receipt
+
     def offer(self, event: Event) -> Receipt | None:
         """As `send`, but an event that is not taken is logged (once for all in a row), and None returned.
 

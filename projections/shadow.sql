@@ -73,8 +73,9 @@ FROM jobtrail.checkpoints
 WHERE projection_set = %(set)s AND generation = %(generation)s
 ORDER BY topic, topic_id, log_partition
 ;
--- refused: Offsets that Postgres refused once, so that their events are in no read model: topic id, partition, offset.
-SELECT topic_id, partition, "offset" FROM jobtrail.dead_letters WHERE reason = 'refused_by_postgres'
+-- refused: Offsets that Postgres refused, so that their events are in no read model: topic id, partition, offset.
+SELECT topic_id, partition, "offset" FROM jobtrail.dead_letters
+WHERE reason = 'refused_by_postgres' AND resolution IS DISTINCT FROM 'retried'
 ;
 -- bounds: The first job of every so many, for deriving in pieces.
 SELECT job_id

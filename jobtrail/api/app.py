@@ -11,12 +11,12 @@ from typing import Final
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import compile_path
 
-from jobtrail.api import misfits
+from jobtrail.api import metrics, misfits
 from jobtrail.api.access import TOKEN_PATH, TOKEN_PATHS, BodyLimit, LocalHosts, Tokens, is_loopback
 from jobtrail.api.context import Context, NotYetReadableError
 from jobtrail.api.document import document
@@ -57,11 +57,27 @@ async def health() -> Health:
     responses={503: {"model": Readiness}},
 )
 def ready(request: Request) -> JSONResponse:
-    """Whether answers are up to date: Postgres and Kafka answer, and the projector has caught up."""
-    found: Readiness = request.app.state.readings.take()
+    """Whether answers are up to date: Postgres and Kafka answer, and the projector has caught up.
+
+    Messages that could not become events make it `degraded` for an hour, never unready.
+    """
+    found: Readiness = request.app.state.readings.take().readiness
     return JSONResponse(
         found.model_dump(mode="json", by_alias=True, exclude_none=True), 200 if found.ready else 503
     )
+
+
+@probes.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"text/plain": {"example": metrics.EXAMPLE}}}},
+)
+def measured(request: Request) -> Response:
+    """The same in numbers, in the text format of Prometheus: lag by partition, open dead letters by reason.
+
+    What a server that is away would tell is left out.
+    """
+    return Response(metrics.rendered(request.app.state.readings.take()), media_type=metrics.CONTENT_TYPE)
 
 
 def create_app(settings: Settings, tokens: Sequence[str] = (), *, insecure: bool = False) -> FastAPI:

@@ -161,7 +161,16 @@ EXAMPLES: Final[dict[str, Any]] = {
     "NewAttemptRead": {"attemptNumber": 1},
     "OperationResult": {"succeeded": True},
     "Problem": {"message": f"job 42: {_DURABLE}", "id": 42},
-    "Readiness": {"ready": True, "reasons": [], "behind": 0},
+    "Readiness": {
+        "ready": True,
+        "reasons": [],
+        "degraded": True,
+        "warnings": [
+            "dead letters: 3 unknown_schema in the last hour; `jobtrail dead-letters list` shows them"
+        ],
+        "behind": 0,
+        "deadLetters": 3,
+    },
     "RetryStateRead": {
         "id": "2c9f0a5e-1d37-8b1c-a4a0-7be3d7a1f6c2",
         "jobId": 42,

@@ -306,4 +306,13 @@ class Readiness(Model):
 
     ready: bool
     reasons: list[str] = Field(default_factory=list, description="Why it is not ready.")
+    degraded: bool = Field(
+        default=False,
+        description="Somebody should look, though answers are up to date: messages could not become events "
+        "in the last hour.",
+    )
+    warnings: list[str] = Field(default_factory=list, description="Why it is degraded.")
     behind: int | None = Field(None, description="Messages of the event log that are not folded yet.")
+    dead_letters: int | None = Field(
+        None, description="Messages that could not become events, and were neither retried nor dropped."
+    )

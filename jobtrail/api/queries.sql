@@ -197,7 +197,3 @@ WHERE t.tablename = '_yoyo_migration'
 -- applied_migrations: What was applied to one schema of ours, whose name is put in: it comes from migration_tables.
 SELECT migration_id FROM {schema}._yoyo_migration
 ;
--- dead_letters: How many messages could not become events, and why the last one.
-SELECT count(*) AS letters, (array_agg(reason ORDER BY broker_at DESC))[1] AS reason
-FROM jobtrail.dead_letters
-;

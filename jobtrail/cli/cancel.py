@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from argparse import Namespace
 
@@ -11,6 +10,7 @@ from jobtrail.api.cancellation import cancellation
 from jobtrail.api.database import reading
 from jobtrail.api.models import ENDED, JobStatus
 from jobtrail.api.reads import Database
+from jobtrail.cli.environment import account
 from jobtrail.cli.jobs import dump
 from jobtrail.cli.terminal import as_json, line
 from jobtrail.errors import JobtrailError
@@ -22,7 +22,7 @@ from jobtrail.settings import Settings
 
 def cancel(settings: Settings, options: Namespace) -> int:
     """Cancels the job, or raises JobtrailError saying why it is not cancelled."""
-    who = safe_name(options.by or _account())
+    who = safe_name(options.by or account("jobtrail jobs cancel"))
     with reading(settings) as database:
         with database.transaction():
             event = cancellation(database, options.id, who)
@@ -51,13 +51,6 @@ def cancel(settings: Settings, options: Namespace) -> int:
         f"job {options.id} is cancelled in the event log, but the read models did not show it within "
         f"{options.wait:g} s; see `jobtrail doctor`"
     )
-
-
-def _account() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # no such account, as in some containers
-        return "jobtrail jobs cancel"
 
 
 def _await_end(database: Database, job_id: int, limit: float) -> JobStatus:

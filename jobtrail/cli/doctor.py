@@ -22,6 +22,7 @@ from jobtrail.consumers.ends import Log, Topic
 from jobtrail.consumers.topics import TopicAdmin
 from jobtrail.consumers.waiting import DATABASE_SETTING, database_address, shown_address
 from jobtrail.errors import EmbeddedError, JobtrailError, NotFoundError, ServerAwayError
+from jobtrail.projections.letters import open_letters
 from jobtrail.running import KAFKA_SETTING, kafka_address
 from jobtrail.settings import Settings
 
@@ -183,13 +184,10 @@ def projection(database: Database, topic: Topic | None) -> Iterator[Check]:
             yield Check("warn", "projector", said, "look again; should it stay, no projector runs")
         else:
             yield Check("ok", "projector", said)
-    row = database.execute(query("dead_letters")).fetchone()
-    if row and row["letters"]:
-        yield Check(
-            "warn",
-            "dead letters",
-            f"{row['letters']:,} messages could not become events, the last one: {row['reason']}",
-            "table jobtrail.dead_letters has them, with reasons",
-        )
+    if found := open_letters(database):
+        reasons = ", ".join(f"{one.letters:,} {one.reason}" for one in found)
+        new = sum(one.new for one in found)
+        said = f"messages that could not become events: {reasons}; {new:,} of them new in the last hour"
+        yield Check("warn", "dead letters", said, "`jobtrail dead-letters list` shows them")
     else:
-        yield Check("ok", "dead letters", "none")
+        yield Check("ok", "dead letters", "none is open")

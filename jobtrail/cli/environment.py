@@ -1,7 +1,8 @@
-"""What a command says of where its settings came from."""
+"""What a command says of where its settings came from, and of who runs it."""
 
 from __future__ import annotations
 
+import getpass
 import os
 
 from jobtrail.settings import FALLBACKS, PREFIX, Settings
@@ -14,3 +15,11 @@ def fallbacks_used(settings: Settings) -> list[str]:
         for field, variable in FALLBACKS.items()
         if getattr(settings, field) and not os.environ.get(PREFIX + field.upper())
     ]
+
+
+def account(otherwise: str) -> str:
+    """Who runs this, for the record; `otherwise` where the system has no such account."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # as in some containers
+        return otherwise

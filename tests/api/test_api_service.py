@@ -32,7 +32,10 @@ def test_ready_once_the_projector_has_caught_up(http: Any, settings: Settings) -
         publisher.publish_all(failed_job(7))
     project_until_caught_up(settings)
     answer = http.client.get("/ready")
-    assert (answer.status_code, answer.json()) == (200, {"ready": True, "reasons": [], "behind": 0})
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"ready": True, "reasons": [], "degraded": False, "warnings": [], "behind": 0, "deadLetters": 0},
+    )
     assert http.asked("get_light", {"id": 7})["job"]["status"] == "failed"
 
 
@@ -241,7 +244,7 @@ def test_the_interface_is_described(http: Any) -> None:
     paths = {
         f"{prefix}/jobs/{name}" for prefix in ("/api/v1", "/v1") for name in ("get", "get_light", "list")
     }
-    assert paths | {"/health", "/ready"} <= described["paths"].keys()
+    assert paths | {"/health", "/ready", "/metrics"} <= described["paths"].keys()
     attempt = described["components"]["schemas"]["AttemptRead"]["properties"]
     assert attempt["bytesSynced"]["deprecated"] is True
     assert attempt["recordsSynced"]["deprecated"] is True

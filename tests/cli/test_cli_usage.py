@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent.parent
 SUBCOMMANDS = {
     "jobs": ("list", "show", "watch", "cancel"),
     "anomalies": ("list",),
+    "dead-letters": ("list", "show", "retry", "drop", "export"),
     "schedules": ("list", "run"),
     "archive": ("verify", "list"),
     "worker-config": ("show", "render", "variables"),

@@ -37,7 +37,7 @@ BY_TYPE = {
     "jsonb": '{"failures": []}',
     "bytea": b"\x00\xff",
 }
-BY_COLUMN = {"status": "running", "outcome": "done"}
+BY_COLUMN = {"status": "running", "outcome": "done", "resolution": "retried"}
 
 
 @pytest.fixture
