@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from jobtrail import codec, events, failures
 from jobtrail.errors import UsageError
-from jobtrail.producers.failure_reason import MESSAGE_LIMIT, STACKTRACE_LIMIT, FailureReason, reason
+from jobtrail.producers.failure_reason import FailureReason, reason
+from jobtrail.producers.scrub import MESSAGE_LIMIT, STACKTRACE_LIMIT
 from jobtrail.producers.safe_text import safe, safe_json, safe_name
 
 
