@@ -7,7 +7,7 @@ extremes of whole columns are looked at; only where they leave a doubt is each r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
 from typing import cast
@@ -22,7 +22,7 @@ from jobtrail.errors import BadMessageError
 from jobtrail.events import Event, Failure
 from jobtrail.fields import field_kind, record_type
 from jobtrail.kinds import Kind
-from jobtrail.producers.scrub import LIMITS, SIGNS, shapes
+from jobtrail.producers.scrub import JSON_SIGNS, LIMITS, SIGNS, shapes
 from jobtrail.projections.letters import DeadLetter
 
 
@@ -52,9 +52,8 @@ def scrubbed(frame: pl.DataFrame) -> pl.DataFrame:
     What a body's digest tells of is this too: it is the same however often it is scrubbed, and the digest of
     the whole would help to guess what was taken out.
     """
-    metadata = pl.col("metadata")
-    doubts = [_signs(metadata) | metadata.str.contains_any([r"\u", r"\/"])]
-    doubts += [_signs(pl.col(name)) | (pl.col(name).str.len_chars() > LIMITS[name]) for name in LIMITS]
+    doubts = [_has(pl.col("metadata"), JSON_SIGNS)]
+    doubts += [_has(pl.col(name), SIGNS) | (pl.col(name).str.len_chars() > LIMITS[name]) for name in LIMITS]
     rows = frame.select(pl.any_horizontal(doubts).fill_null(value=False).arg_true()).to_series()
     if not len(rows):
         return frame
@@ -64,8 +63,8 @@ def scrubbed(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(frame[name].scatter(rows, fit[name]) for name in names)
 
 
-def _signs(text: pl.Expr) -> pl.Expr:
-    return text.str.contains_any([*SIGNS], ascii_case_insensitive=True)
+def _has(text: pl.Expr, signs: Sequence[str]) -> pl.Expr:
+    return text.str.contains_any([*signs], ascii_case_insensitive=True)
 
 
 def _refused(event_type: type[Event], frame: pl.DataFrame, records: Records) -> dict[int, DeadLetter]:

@@ -47,7 +47,9 @@ _NAMES: Final = (
     r"(?:pass(?:word|wd|phrase)|pwd|secret|private[_-]?key|api[_-]?key|access[_-]?key|account[_-]?key"
     r"|(?:access|refresh|auth|bearer|session|id|sas|security)[_-]?token)"
 )
-_SAYS_SO: Final = re.compile(rf"{_NAMES}s?\Z|(?:\A|[_-])(?:tokens?|credentials?|key_id)\Z", re.IGNORECASE)
+#: Of ASCII letters alone, as the projector looks for signs.
+_ANY_CASE: Final = re.IGNORECASE | re.ASCII
+_SAYS_SO: Final = re.compile(rf"{_NAMES}s?\Z|(?:\A|[_-])(?:tokens?|credentials?|key_id)\Z", _ANY_CASE)
 _HUMP: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 
@@ -106,7 +108,7 @@ SHAPES: Final = (
         re.compile(
             rf"authorization\\*+[\"']?\s*+[:=]\s*+\\*+[\"']?(?:[a-z]{{1,20}} ++)?+{_NEW}"
             r"(?P<it>[^\s\"',;)\]}\\]{4,}+)",
-            re.IGNORECASE,
+            _ANY_CASE,
         ),
     ),
     Shape(
@@ -114,7 +116,7 @@ SHAPES: Final = (
         ("bearer", "basic"),
         re.compile(
             rf"{_ALONE}(?:bearer|basic)\s{{1,5}}+(?P<it>(?=[a-z._~+/-]*+[0-9=])[a-z0-9._~+/=-]{{8,}}+)",
-            re.IGNORECASE,
+            _ANY_CASE,
         ),
     ),
     Shape(
@@ -123,14 +125,14 @@ SHAPES: Final = (
         re.compile(
             rf"{_NAMES}s?\\*+[\"']?\s{{0,5}}+[:=]\s{{0,5}}+(?:{_QUOTED}"
             rf"|{_NEW}(?P<bare>(?!(?:none|null|true|false)\b)[^\s,;&\"'()<>{{}}\[\]\\]++))",
-            re.IGNORECASE,
+            _ANY_CASE,
         ),
     ),
     Shape(
         "signature",
         ("sig=", "signature=", "token="),
         re.compile(
-            rf"(?<=[?&])(?:sig|token|[a-z-]{{0,20}}signature)={_NEW}(?P<it>[^\s&#\"'<>\\]++)", re.IGNORECASE
+            rf"(?<=[?&])(?:sig|token|[a-z-]{{0,20}}signature)={_NEW}(?P<it>[^\s&#\"'<>\\]++)", _ANY_CASE
         ),
     ),
     Shape(
@@ -166,7 +168,9 @@ SHAPES: Final = (
 )
 #: Where none of these is, in any case of its letters, no shape is.
 SIGNS: Final = tuple(sorted({sign for shape in SHAPES for sign in shape.signs}))
-#: A text in JSON, and the one that follows a name. JSON may spell any letter by its number.
+#: The same for JSON, where names count too, and any letter may be spelled by its number.
+JSON_SIGNS: Final = (*SIGNS, "credential", r"\u", r"\/")
+#: A text in JSON, and the one that follows a name.
 _LITERAL: Final = r'"(?:[^"\\]|\\.)*+"'
 _JSON_TEXTS: Final = re.compile(rf"({_LITERAL})(?:(\s*:\s*)({_LITERAL})?)?", re.DOTALL)
 

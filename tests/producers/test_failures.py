@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from jobtrail import codec, events, failures
 from jobtrail.errors import UsageError
 from jobtrail.producers.failure_reason import FailureReason, reason
-from jobtrail.producers.scrub import MESSAGE_LIMIT, STACKTRACE_LIMIT
 from jobtrail.producers.safe_text import safe, safe_json, safe_name
+from jobtrail.producers.scrub import MESSAGE_LIMIT, STACKTRACE_LIMIT
 
 
 def fail(error: Exception) -> None:
