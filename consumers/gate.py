@@ -22,6 +22,7 @@ from jobtrail.errors import BadMessageError
 from jobtrail.events import Event, Failure
 from jobtrail.fields import field_kind, record_type
 from jobtrail.kinds import Kind
+from jobtrail.producers.safe_text import CONTROLS
 from jobtrail.producers.scrub import JSON_SIGNS, LIMITS, SIGNS, shapes
 from jobtrail.projections.letters import DeadLetter
 
@@ -64,7 +65,7 @@ def scrubbed(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _has(text: pl.Expr, signs: Sequence[str]) -> pl.Expr:
-    return text.str.contains_any([*signs], ascii_case_insensitive=True)
+    return text.str.contains_any([*signs], ascii_case_insensitive=True) | text.str.contains(CONTROLS)
 
 
 def _refused(event_type: type[Event], frame: pl.DataFrame, records: Records) -> dict[int, DeadLetter]:

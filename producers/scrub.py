@@ -23,7 +23,7 @@ from typing import Any, Final
 from urllib.parse import quote, quote_plus
 
 from jobtrail.events import Failure
-from jobtrail.producers.safe_text import safe
+from jobtrail.producers.safe_text import safe, shown
 
 #: Characters kept of a message and of a stack trace; with the metadata they fit a Kafka message of 1 MB.
 MESSAGE_LIMIT: Final = 50_000
@@ -168,8 +168,8 @@ SHAPES: Final = (
 )
 #: Where none of these is, in any case of its letters, no shape is.
 SIGNS: Final = tuple(sorted({sign for shape in SHAPES for sign in shape.signs}))
-#: The same for JSON, where names count too, and any letter may be spelled by its number.
-JSON_SIGNS: Final = (*SIGNS, "credential", r"\u", r"\/")
+#: The same for JSON, where names count too, and letters may be spelled by their numbers.
+JSON_SIGNS: Final = (*SIGNS, "credential", *(rf"\{letter}" for letter in "u/bfr"))
 #: A text in JSON, and the one that follows a name.
 _LITERAL: Final = r'"(?:[^"\\]|\\.)*+"'
 _JSON_TEXTS: Final = re.compile(rf"({_LITERAL})(?:(\s*:\s*)({_LITERAL})?)?", re.DOTALL)
@@ -219,12 +219,12 @@ class Secrets:
         return text
 
     def fit(self, text: str, limit: int) -> str:
-        """The same, of at most `limit` characters: its head and its tail, and how much is missing.
+        """The same without control characters: at most `limit` characters, head and tail, with a note.
 
         It is cut after it is scrubbed, so that no half of a secret is left, and looked at again.
         """
         for _ in range(_ROUNDS):
-            fitting = safe(self.text(text), limit)
+            fitting = safe(shown(self.text(text)), limit)
             if fitting == text:
                 break
             text = fitting
@@ -263,7 +263,7 @@ class Secrets:
 
     def _literal(self, literal: str) -> str:
         said = _spoken(literal)
-        if said is None or (scrubbed := self.text(said)) == said:
+        if said is None or (scrubbed := shown(self.text(said))) == said:
             return literal
         return json.dumps(scrubbed)
 
@@ -282,15 +282,14 @@ def _spellings(value: str) -> Iterator[str]:
         return
     data = value.encode("utf-8", "surrogatepass")
     encoded = base64.b64encode(data).decode().rstrip("=")
-    in_url = quote(data, safe="")
+    in_urls = {quote(data, safe=""), quote(data), quote_plus(data)}
     yield from {
         value,
         json.dumps(value)[1:-1],
         json.dumps(value, ensure_ascii=False)[1:-1],
         repr(value)[1:-1],
-        in_url,
-        re.sub("%..", lambda found: found[0].lower(), in_url),
-        quote_plus(data),
+        *in_urls,
+        *(re.sub("%..", lambda found: found[0].lower(), in_url) for in_url in in_urls),
     }
     if len(encoded) >= 2 * SHORTEST:
         yield from {encoded, encoded.replace("+", "-").replace("/", "_")}

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from jobtrail.errors import UsageError
 from jobtrail.producers.client import log
+from jobtrail.producers.connector import option
 from jobtrail.producers.scrub import known, says_secret
 
 #: Most levels that are looked at.
@@ -62,15 +63,11 @@ def hide_command(argv: Sequence[str], specs: Iterable[Path] = ()) -> None:
 
     Where it cannot (a path within a container), that is said on the log.
     """
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
-        path = following if word == "--config" else word.removeprefix("--config=")
-        if word == "--config" or word.startswith("--config="):
-            try:
-                hide_files([Path(path)], specs)
-            except UsageError as error:
-                log.warning(
-                    "%s; of its secrets only what looks like one is hidden, unless --config names it", error
-                )
+    path = option(argv, "--config")
+    try:
+        hide_files([Path(path)] if path else [], specs)
+    except UsageError as error:
+        log.warning("%s; of its secrets only what looks like one is hidden, unless --config names it", error)
 
 
 def _object(path: Path, what: str) -> dict[str, Any]:
