@@ -93,8 +93,8 @@ JSON = st.recursive(
     max_leaves=10,
 )
 _SAID = """type RECORD STATE TRACE LOG CONTROL record state trace log control stream error data name namespace
-    stream_descriptor ERROR ESTIMATE STREAM_STATUS status emitted_at sourceStats recordCount global shared_state
-    connectorConfig config message"""
+    stream_descriptor ERROR ESTIMATE STREAM_STATUS status emitted_at sourceStats recordCount global
+    shared_state connectorConfig config message"""
 WORDS = st.sampled_from(_SAID.split())
 
 
