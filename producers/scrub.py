@@ -80,8 +80,8 @@ class Shape:
 
 #: Not a replacement.
 _NEW: Final = r"(?!\*\*\*)"
-#: No part of a word goes before it.
-_ALONE: Final = r"(?<![A-Za-z0-9])"
+#: No part of a word goes before it, but the end of an escape: a colour's, or \n in a text that is quoted.
+_ALONE: Final = r"(?:(?<![A-Za-z0-9])|(?<=[\\\[0-9;][A-Za-z0-9]))"
 _KEY: Final = r"[A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----"
 _QUOTED: Final = (
     rf'"{_NEW}(?P<double>(?:[^"\\\n]|\\.)++)'
@@ -158,7 +158,9 @@ SHAPES: Final = (
     Shape(
         "token",
         ("eyj",),
-        re.compile(r"(?<![A-Za-z0-9_-])eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]*+)?"),
+        re.compile(
+            rf"{_ALONE}eyJ[A-Za-z0-9_-]{{8,2000}}+\.[A-Za-z0-9_-]{{8,}}+(?:\.[A-Za-z0-9_-]*+)?",
+        ),
     ),
     Shape(
         "token",

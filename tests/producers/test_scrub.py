@@ -39,6 +39,8 @@ TOLD = {
     "AIzaSyDaGmWKa4JsXZ-HjGw7ISLn_3namBGewQe": "AIzaSyD",
     f"cannot load {KEY} from the config": "MIIEowIBAAKCAQEA75lv",
     json.dumps({"key": KEY}): "MIIEowIBAAKCAQEA75lv",
+    "\x1b[31mghp_16C7e42F292c6912E7710c838347Ae178B4a\x1b[0m": "16C7e42F",
+    r"a quoted line\nAKIAIOSFODNN7EXAMPLE": "AKIAIOSFODNN7EXAMPLE",
     "host=db user=etl password=hunter2 dbname=x": "hunter2",
     "host=db password='hun ter2' dbname=x": "hun ter2",
     '{"password": "hun\\"ter2"}': "ter2",
@@ -130,6 +132,8 @@ def test_where_there_is_no_sign_there_is_no_secret(text: str) -> None:
     [
         "password" * 200_000,
         "eyJ" * 500_000,
+        "0meyJ" * 200_000,
+        "0msk-" * 200_000,
         "://a:" * 300_000,
         "://a:" + "@:" * 500_000,
         "-----BEGIN PRIVATE KEY-----" * 60_000,
