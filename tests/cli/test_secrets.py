@@ -31,6 +31,7 @@ MARKED = "correct horse battery"
 TOKEN = "ghp_16C7e42F292c6912E7710c838347Ae178B4a"
 KEY_LINE = "MIIEowIBAAKCAQEA75lvq3xQ"
 ESCAPE = "\x1b]0;owned\x07\x1b[31m\u202e"
+CONNECTION = "9924bcd0-99be-453d-ba47-c2c9766f7da5"
 #: A piece of each secret: none of it may be found anywhere.
 SECRETS = ("ter2", "horse", "16C7e42F", KEY_LINE)
 SPEC = {
@@ -234,6 +235,47 @@ def test_what_an_sdk_is_told_of_is_in_none_of_its_failures(settings: Settings) -
         publisher.emit(events.Failure, **by_hand, stacktrace=told)
     assert len(of_type(published(settings), events.Failure)) == 4
     assert holds(topic_bytes(settings)) == []
+
+
+def test_tap_passes_what_it_does_not_tell(settings: Settings, tmp_path: Path) -> None:
+    """The pipe is the connectors' own; what is published of it is scrubbed."""
+    config, spec = tmp_path / "config.json", tmp_path / "spec.json"
+    config.write_text(json.dumps({"phrase": MARKED, "password": PASSWORD}))
+    spec.write_text(json.dumps(SPEC))
+    error = {"message": f"no {MARKED}", "stack_trace": f"{PASSWORD}\n{TOKEN}\n{ESCAPE}"}
+    line = json.dumps({"type": "TRACE", "trace": {"type": "ERROR", "emitted_at": 1, "error": error}}) + "\n"
+    passed = subprocess.run(
+        [*COMMAND, "tap", "--connection", "c-1", "--config", str(config), "--spec", str(spec)],
+        env=environment(settings),
+        input=line,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    assert passed.stdout == line
+    (failure,) = of_type(published(settings), events.Failure)
+    assert failure.external_message == "no ***phrase***"
+    assert failure.stacktrace == "***password***\n***token***\n" + r"\x1b]0;owned\x07\x1b[31m\u202e"
+    assert holds(topic_bytes(settings)) == holds(passed.stderr) == []
+
+
+def test_what_is_told_over_http_is_scrubbed_before_kafka(settings: Settings) -> None:
+    """By its shape: the server knows no configurations."""
+    with running(settings) as address, httpx.Client(base_url=address, timeout=120) as client:
+        job = client.post("/v1/jobs", json={"connectionId": CONNECTION, "jobType": "sync"}).json()["jobId"]
+        attempt = {"jobId": job, "attemptNumber": 0}
+        assert client.post("/api/v1/attempt/create_new_attempt_number", json={"jobId": job}).is_success
+        reason = {
+            "timestamp": 1,
+            "internalMessage": f"{TOKEN} {ESCAPE}",
+            "stacktrace": f"password={PASSWORD}",
+        }
+        told = client.post("/api/v1/attempt/fail", json={**attempt, "failureSummary": {"failures": [reason]}})
+        assert told.is_success, told.text
+    (failure,) = of_type(published(settings), events.Failure)
+    assert failure.internal_message == r"***token*** \x1b]0;owned\x07\x1b[31m\u202e"
+    assert "16C7e42F" not in topic_bytes(settings) + every_table(settings)
 
 
 def test_a_config_that_cannot_be_read_here_is_said(settings: Settings) -> None:
