@@ -267,7 +267,7 @@ def test_what_is_told_over_http_is_scrubbed_before_kafka(settings: Settings) -> 
         attempt = {"jobId": job, "attemptNumber": 0}
         assert client.post("/api/v1/attempt/create_new_attempt_number", json={"jobId": job}).is_success
         reason = {
-            "timestamp": 1,
+            "timestamp": 1_760_000_000_000,
             "internalMessage": f"{TOKEN} {ESCAPE}",
             "stacktrace": f"password={PASSWORD}",
         }
