@@ -65,12 +65,14 @@ class Shape:
     name: str
     #: One of these, in lower case, is in every text that has it.
     signs: tuple[str, ...]
-    #: The named group that matched is secret; where there is none, all of it.
-    pattern: re.Pattern[str]
+    #: The named group that matched is secret; where there is none, all of it. Compiled when there is a sign:
+    #: most processes see none.
+    pattern: str
+    flags: re.RegexFlag = re.NOFLAG
 
     def hide(self, text: str) -> str:
         """`text` without it."""
-        return self.pattern.sub(self._hidden, text)
+        return re.sub(self.pattern, self._hidden, text, flags=self.flags)
 
     def _hidden(self, found: re.Match[str]) -> str:
         group = found.lastgroup or 0
@@ -93,79 +95,68 @@ SHAPES: Final = (
     Shape(
         "private_key",
         ("-----begin",),
-        re.compile(
-            rf"-----BEGIN {_KEY}(?:(?:[^-]|-(?!----))*+-----END {_KEY}|[A-Za-z0-9+/=\s\\]*+)",
-        ),
+        rf"-----BEGIN {_KEY}(?:(?:[^-]|-(?!----))*+-----END {_KEY}|[A-Za-z0-9+/=\s\\]*+)",
     ),
     Shape(
         "password",
         ("://",),
-        re.compile(rf"(?<=://)[^\s/?#:@\"'<>]*+:{_NEW}(?P<it>[^\s/?#\"'<>]+)@"),
+        rf"(?<=://)[^\s/?#:@\"'<>]*+:{_NEW}(?P<it>[^\s/?#\"'<>]+)@",
     ),
     Shape(
         "token",
         ("authorization",),
-        re.compile(
-            rf"authorization\\*+[\"']?\s*+[:=]\s*+\\*+[\"']?(?:[a-z]{{1,20}} ++)?+{_NEW}"
-            r"(?P<it>[^\s\"',;)\]}\\]{4,}+)",
-            _ANY_CASE,
-        ),
+        rf"authorization\\*+[\"']?\s*+[:=]\s*+\\*+[\"']?(?:[a-z]{{1,20}} ++)?+{_NEW}"
+        r"(?P<it>[^\s\"',;)\]}\\]{4,}+)",
+        _ANY_CASE,
     ),
     Shape(
         "token",
         ("bearer", "basic"),
-        re.compile(
-            rf"{_ALONE}(?:bearer|basic)\s{{1,5}}+(?P<it>(?=[a-z._~+/-]*+[0-9=])[a-z0-9._~+/=-]{{8,}}+)",
-            _ANY_CASE,
-        ),
+        rf"{_ALONE}(?:bearer|basic)\s{{1,5}}+(?P<it>(?=[a-z._~+/-]*+[0-9=])[a-z0-9._~+/=-]{{8,}}+)",
+        _ANY_CASE,
     ),
     Shape(
         "secret",
         ("pass", "pwd", "secret", "key", "token"),
-        re.compile(
-            rf"{_NAMES}s?\\*+[\"']?\s{{0,5}}+[:=]\s{{0,5}}+(?:{_QUOTED}"
-            rf"|{_NEW}(?P<bare>(?!(?:none|null|true|false)\b)[^\s,;&\"'()<>{{}}\[\]\\]++))",
-            _ANY_CASE,
-        ),
+        rf"{_NAMES}s?\\*+[\"']?\s{{0,5}}+[:=]\s{{0,5}}+(?:{_QUOTED}"
+        rf"|{_NEW}(?P<bare>(?!(?:none|null|true|false)\b)[^\s,;&\"'()<>{{}}\[\]\\]++))",
+        _ANY_CASE,
     ),
     Shape(
         "signature",
         ("sig=", "signature=", "token="),
-        re.compile(
-            rf"(?<=[?&])(?:sig|token|[a-z-]{{0,20}}signature)={_NEW}(?P<it>[^\s&#\"'<>\\]++)", _ANY_CASE
-        ),
+        rf"(?<=[?&])(?:sig|token|[a-z-]{{0,20}}signature)={_NEW}(?P<it>[^\s&#\"'<>\\]++)",
+        _ANY_CASE,
     ),
     Shape(
         "token",
         ("akia", "asia", "abia", "acca"),
-        re.compile(rf"{_ALONE}A(?:KIA|SIA|BIA|CCA)[A-Z0-9]{{16}}(?![A-Za-z0-9])"),
+        rf"{_ALONE}A(?:KIA|SIA|BIA|CCA)[A-Z0-9]{{16}}(?![A-Za-z0-9])",
     ),
     Shape(
         "token",
         ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-"),
-        re.compile(rf"{_ALONE}(?:gh[pousr]_|github_pat_|glpat-)[A-Za-z0-9_-]{{20,}}+"),
+        rf"{_ALONE}(?:gh[pousr]_|github_pat_|glpat-)[A-Za-z0-9_-]{{20,}}+",
     ),
     Shape(
         "token",
         ("xox", "xapp-"),
-        re.compile(rf"{_ALONE}(?:xox[a-z]|xapp)-[A-Za-z0-9-]{{10,}}+"),
+        rf"{_ALONE}(?:xox[a-z]|xapp)-[A-Za-z0-9-]{{10,}}+",
     ),
     Shape(
         "token",
         ("sk-", "sk_", "rk_"),
-        re.compile(rf"{_ALONE}(?:sk-|[sr]k_(?:live|test)_)[A-Za-z0-9_-]{{16,}}+"),
+        rf"{_ALONE}(?:sk-|[sr]k_(?:live|test)_)[A-Za-z0-9_-]{{16,}}+",
     ),
     Shape(
         "token",
         ("eyj",),
-        re.compile(
-            rf"{_ALONE}eyJ[A-Za-z0-9_-]{{8,2000}}+\.[A-Za-z0-9_-]{{8,}}+(?:\.[A-Za-z0-9_-]*+)?",
-        ),
+        rf"{_ALONE}eyJ[A-Za-z0-9_-]{{8,2000}}+\.[A-Za-z0-9_-]{{8,}}+(?:\.[A-Za-z0-9_-]*+)?",
     ),
     Shape(
         "token",
         ("aiza", "ya29."),
-        re.compile(rf"{_ALONE}(?:AIza[A-Za-z0-9_-]{{35}}|ya29\.[A-Za-z0-9_.-]{{20,}}+)"),
+        rf"{_ALONE}(?:AIza[A-Za-z0-9_-]{{35}}|ya29\.[A-Za-z0-9_.-]{{20,}}+)",
     ),
 )
 #: Where none of these is, in any case of its letters, no shape is.
