@@ -11,9 +11,9 @@ import msgspec
 
 REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _UNSAFE: Final = re.compile("[\0\ud800-\udfff]")
-#: A class of characters that could move a terminal's cursor or turn its text: control characters but line
-#: feeds and tabs, and directions. For Python's patterns and Rust's.
-CONTROLS: Final = "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+#: A class of characters that could move a terminal's cursor or turn its text: control characters but NUL (no
+#: text has it), line feeds and tabs, and directions. For Python's patterns and Rust's.
+CONTROLS: Final = "[\x01-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 _CONTROLS: Final = re.compile(CONTROLS)
 #: Most bytes of a name (`jobtrail.kinds.NAME`).
 _NAME_BYTES: Final = 1024

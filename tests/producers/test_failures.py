@@ -268,7 +268,7 @@ ANY_TEXT = st.text(
 
 
 def readable(char: str) -> str:
-    if "\ud800" <= char <= "\udfff":
+    if char == "\0" or "\ud800" <= char <= "\udfff":
         return "\ufffd"
     turns = char in "\u061c\u200e\u200f" or unicodedata.bidirectional(char) in TURNING
     moves = unicodedata.category(char) == "Cc" or turns
