@@ -6,9 +6,10 @@ STAMP := $(VENV)/.installed
 DEMO_ARGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
+FUZZ_ARGS ?=
 ROOMS := jobtrail producers consumers projections tests
 
-.PHONY: help setup demo test bench-cleanup bench-decode bench-emit bench-freshness bench-growth bench-outage bench-read bench-reads-during bench-replay bench-tap check \
+.PHONY: help setup demo test bench-cleanup bench-decode bench-emit bench-freshness bench-growth bench-outage bench-read bench-reads-during bench-replay bench-tap fuzz check \
 	format schemas lock clean
 
 help: ## What there is to make
@@ -58,6 +59,9 @@ bench-tap: $(STAMP) ## What the tap costs in a pipe, against cat and wc; writes 
 
 bench-cleanup: $(STAMP) ## How long writers wait while a million heartbeats are deleted
 	$(BIN)/python benchmarks/cleanup.py
+
+fuzz: $(STAMP) ## A million random or damaged messages through the bulk decoder; FUZZ_ARGS, such as --seed 2
+	$(BIN)/python tests/fuzz/bodies.py $(FUZZ_ARGS)
 
 check: $(STAMP) ## Format, lint, types, import contract, generated files
 	$(BIN)/ruff format --check .

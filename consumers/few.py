@@ -13,6 +13,8 @@ from jobtrail.consumers import gate
 from jobtrail.consumers.decode import BROKER_AT, OFFSET, PARTITION, Decoded, Decoder
 from jobtrail.consumers.records import Records
 from jobtrail.errors import BadMessageError
+from jobtrail.events import Failure
+from jobtrail.producers.scrub import shapes
 
 #: Up to so many it is faster.
 FEW: Final = 150
@@ -29,6 +31,8 @@ def read_few(decoder: Decoder, records: Records) -> Decoded:
         except BadMessageError as error:
             found.bad.append(records.dead_letter(row, error.reason, error.detail))
         else:
+            if event_type is Failure:
+                event.update(shapes.fields(event))
             event[PARTITION] = records.partitions[row]
             event[OFFSET] = records.offsets[row]
             event[BROKER_AT] = 1000 * records.broker_ms[row]

@@ -7,7 +7,7 @@ extremes of whole columns are looked at; only where they leave a doubt is each r
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, reduce
 from typing import cast
@@ -19,9 +19,11 @@ from jobtrail import codec, kinds
 from jobtrail.consumers.decode import KEY, ROW, Decoded, Decoder
 from jobtrail.consumers.records import Records
 from jobtrail.errors import BadMessageError
-from jobtrail.events import Event
+from jobtrail.events import Event, Failure
 from jobtrail.fields import field_kind, record_type
 from jobtrail.kinds import Kind
+from jobtrail.producers.safe_text import CONTROLS
+from jobtrail.producers.scrub import JSON_SIGNS, LIMITS, SIGNS, shapes
 from jobtrail.projections.letters import DeadLetter
 
 
@@ -38,9 +40,32 @@ def check(decoded: Decoded, records: Records) -> Decoded:
         good.bad += bad.values()
         if bad:
             frame = frame.filter(~pl.col(ROW).is_in(list(bad)))  # noqa: PLW2901  # the good rest of it
+        if event_type is Failure:
+            frame = scrubbed(frame)  # noqa: PLW2901  # as few messages are
         if frame.height:
             good.frames[event_type] = frame[[name for name in frame.columns if name not in (KEY, ROW)]]
     return good
+
+
+def scrubbed(frame: pl.DataFrame) -> pl.DataFrame:
+    """Failures without what looks like a secret, and within their limits, whoever published them.
+
+    What a body's digest tells of is this too: it is the same however often it is scrubbed, and the digest of
+    the whole would help to guess what was taken out.
+    """
+    doubts = [_has(pl.col("metadata"), JSON_SIGNS)]
+    doubts += [_has(pl.col(name), SIGNS) | (pl.col(name).str.len_chars() > LIMITS[name]) for name in LIMITS]
+    rows = frame.select(pl.any_horizontal(doubts).fill_null(value=False).arg_true()).to_series()
+    if not len(rows):
+        return frame
+    names = [*LIMITS, "metadata"]
+    texts = frame[rows].select(names)
+    fit = pl.DataFrame([text | shapes.fields(text) for text in texts.iter_rows(named=True)], texts.schema)
+    return frame.with_columns(frame[name].scatter(rows, fit[name]) for name in names)
+
+
+def _has(text: pl.Expr, signs: Sequence[str]) -> pl.Expr:
+    return text.str.contains_any([*signs], ascii_case_insensitive=True) | text.str.contains(CONTROLS)
 
 
 def _refused(event_type: type[Event], frame: pl.DataFrame, records: Records) -> dict[int, DeadLetter]:

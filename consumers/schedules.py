@@ -34,10 +34,12 @@ from jobtrail.consumers.waiting import (
     until_it_answers,
 )
 from jobtrail.errors import JobtrailError
+from jobtrail.producers.client import PLAIN
 from jobtrail.projections.generation import named_statements
 from jobtrail.settings import Settings
 
 log = logging.getLogger("jobtrail.schedules")
+log.addFilter(PLAIN)
 
 #: Most seconds between two looks at what is due: so late a killed or missed run may be made up for.
 LOOK: Final = 60.0

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from jobtrail.producers.dataplane import Dataplane as Dataplane
     from jobtrail.producers.job import Job as Job
     from jobtrail.producers.publisher import Publisher as Publisher
+    from jobtrail.producers.secret_fields import hide_secrets as hide_secrets
     from jobtrail.producers.streams import StreamReporter as StreamReporter
     from jobtrail.settings import Settings as Settings
 
@@ -40,6 +41,7 @@ _HOMES: Final = {
     "errors": "jobtrail.errors",
     "events": "jobtrail.events",
     "failures": "jobtrail.producers.failures",
+    "hide_secrets": "jobtrail.producers.secret_fields",
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from jobtrail.events import ConfiguredStream
+from jobtrail.producers.connector import option
 from jobtrail.producers.safe_text import safe_name
 
 
@@ -31,12 +32,7 @@ def streams_of(argv: Sequence[str]) -> list[ConfiguredStream]:
 
     Sync modes decide how totals add up over attempts, so it is worth looking.
     """
-    path = None
-    for word, following in zip(argv, [*argv[1:], None], strict=True):
-        if word == "--catalog":
-            path = following
-        elif word.startswith("--catalog="):
-            path = word.removeprefix("--catalog=")
+    path = option(argv, "--catalog")
     if path is None:
         return []
     try:

@@ -5,11 +5,30 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from typing import Final
 
+from jobtrail.producers.logs import visible
 from jobtrail.producers.safe_text import safe_name
+from jobtrail.producers.scrub import known
 from jobtrail.settings import Settings
 
 log = logging.getLogger("jobtrail")
+
+
+class Plain(logging.Filter):
+    """What is logged is one line of text, without secrets and with its control characters visible."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrites the record; always lets it pass."""
+        record.msg, record.args = visible(known.text(record.getMessage())), None
+        if record.exc_info:
+            trace = known.text(logging.Formatter().formatException(record.exc_info))
+            record.exc_text = "\n".join(map(visible, trace.splitlines()))
+        return True
+
+
+PLAIN: Final = Plain()
+log.addFilter(PLAIN)
 
 
 def client_config(settings: Settings, address: str) -> dict[str, str | int]:

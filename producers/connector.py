@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import PurePath
 from typing import IO, Final
@@ -48,6 +48,17 @@ def image_of(argv: list[str]) -> str:
         if verb in argv[1:]:
             return PurePath(argv[argv.index(verb, 1) - 1]).name
     return PurePath(argv[0]).name
+
+
+def option(argv: Sequence[str], name: str) -> str | None:
+    """The value of an option such as --config in a command; the last, where there are several."""
+    found = None
+    for word, following in zip(argv, [*argv[1:], None], strict=False):
+        if word == name:
+            found = following
+        elif word.startswith(f"{name}="):
+            found = word.removeprefix(f"{name}=")
+    return found
 
 
 class Connector:

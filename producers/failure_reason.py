@@ -10,11 +10,10 @@ from typing import Any, Final
 
 from jobtrail.events import Failure, FailureOrigin, FailureType, StreamDescriptor, utc_now
 from jobtrail.producers.facts import make
-from jobtrail.producers.safe_text import safe, safe_json, safe_name
+from jobtrail.producers.safe_text import safe_json, safe_name
+from jobtrail.producers.scrub import MESSAGE_LIMIT, STACKTRACE_LIMIT, known
 
-#: Characters kept of a message, a stack trace and the metadata; together they fit a Kafka message of 1 MB.
-MESSAGE_LIMIT: Final = 50_000
-STACKTRACE_LIMIT: Final = 100_000
+#: Characters kept of the metadata.
 METADATA_LIMIT: Final = 20_000
 
 #: Names of 2022 → today's.
@@ -87,7 +86,7 @@ def reason(
     metadata: Mapping[str, Any] | None = None,
     occurred_at: datetime | None = None,
 ) -> FailureReason:
-    """A failure reason from facts that somebody else gathered, with unsafe and over-long text made fit.
+    """A failure reason from facts that somebody else gathered; secret, unsafe and over-long text is made fit.
 
     Origins and types of 2022 are translated, `transient` says that it is retryable; unknown ones are kept.
     """
@@ -110,7 +109,7 @@ def reason(
 
 
 def _text(text: str | None, limit: int) -> str | None:
-    return None if text is None else safe(text, limit)
+    return None if text is None else known.fit(text, limit)
 
 
 def _stream(stream: StreamDescriptor | str | None) -> StreamDescriptor | None:

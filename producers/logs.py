@@ -1,4 +1,4 @@
-"""Connector logs: one text file per attempt, capped, its head and tail kept.
+"""Connector logs: one text file per attempt, scrubbed of secrets, capped, its head and tail kept.
 
 HOME/logs/jobs/<job_id>/<attempt_number>.log holds the head, up to half of the limit. What follows goes to
 `.new`, which at a quarter of the limit becomes `.old`; the `.old` before it is what gets cut. So the newest
@@ -10,11 +10,13 @@ from __future__ import annotations
 import re
 import threading
 from collections import deque
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Final
 
 from jobtrail.events import utc_now
+from jobtrail.producers.scrub import known
 
 #: Characters kept of one line.
 LINE_LIMIT: Final = 20_000
@@ -22,7 +24,16 @@ LINE_LIMIT: Final = 20_000
 LAST_LINES: Final = 20
 #: What could move a terminal's cursor or text: control characters, line separators, bidirectional overrides,
 #: halves of surrogate pairs. Tabs stay.
-_UNSEEN: Final = re.compile("[\0-\x08\n-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_UNSEEN: Final = re.compile(
+    "[\0-\x08\n-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+#: A private key whose end is not in the same text, and what its further lines are.
+_KEY_BEGINS: Final = re.compile(
+    r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?!.*-----END )", re.DOTALL
+)
+_KEY_LINE: Final = re.compile(r"\s*(?:[A-Za-z0-9+/=]*|(?:Proc-Type|DEK-Info|Version|Comment): .*)\s*")
+_KEY_END: Final = "-----END "
 
 
 def visible(text: str) -> str:
@@ -50,6 +61,8 @@ class AttemptLog:
         self._head = True
         self._lock = threading.Lock()
         self._last: dict[str, deque[str]] = {}
+        #: Who is printing a private key.
+        self._keys: set[str] = set()
         self._file: IO[bytes] | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,12 +78,25 @@ class AttemptLog:
             text = text.decode(errors="backslashreplace")
         moment = (at or utc_now()).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
         with self._lock:
-            for line in text.rstrip("\r\n").split("\n"):
+            for line in self._without_keys(origin, text):
                 shown = visible(line.rstrip("\r")[:LINE_LIMIT])
                 if len(line) > LINE_LIMIT:
                     shown += f" … {len(line) - LINE_LIMIT:,} characters cut"
                 self._last.setdefault(origin, deque(maxlen=LAST_LINES)).append(shown)
                 self._put(f"{moment} {origin:<11} {shown}\n".encode())
+
+    def _without_keys(self, origin: str, text: str) -> Iterator[str]:
+        """The lines without secrets. A private key that comes line by line is known by its first line."""
+        for line in known.text(text).rstrip("\r\n").split("\n"):
+            if origin in self._keys:
+                ended = line.lstrip().startswith(_KEY_END)
+                if ended or not _KEY_LINE.fullmatch(line):
+                    self._keys.discard(origin)
+                if ended or origin in self._keys:
+                    continue
+            yield line
+        if "-----BEGIN" in text and _KEY_BEGINS.search(text):
+            self._keys.add(origin)
 
     def last_lines(self, origin: str) -> list[str]:
         """The newest lines of one origin, oldest first."""

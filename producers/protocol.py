@@ -46,6 +46,7 @@ class Message(msgspec.Struct, gc=False):
     state: msgspec.Raw = _ABSENT
     trace: msgspec.Raw = _ABSENT
     log: msgspec.Raw = _ABSENT
+    control: msgspec.Raw = _ABSENT
 
 
 class Descriptor(msgspec.Struct):
@@ -262,6 +263,22 @@ def log_of(message: Message) -> Log | None:
     """The log line of a LOG message, or None where it is malformed."""
     try:
         return _log(message.log)
+    except _BAD:
+        return None
+
+
+class _Config(msgspec.Struct):
+    config: dict[str, Any]
+
+
+class _Control(msgspec.Struct):
+    connectorConfig: _Config  # noqa: N815  # the protocol's name
+
+
+def new_config(message: Message) -> dict[str, Any] | None:
+    """The configuration that a CONTROL message gives the connector anew, such as one with a new token."""
+    try:
+        return msgspec.json.decode(message.control, type=_Control).connectorConfig.config
     except _BAD:
         return None
 

@@ -18,16 +18,18 @@ from typing import Any, Final, NamedTuple, NoReturn, Self
 from urllib.parse import quote
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from pydantic import BaseModel
 
 from jobtrail import codec
 from jobtrail.encoder import Encode
 from jobtrail.errors import PublishError, ServerAwayError, SettingError, UnconfirmedError, UsageError
-from jobtrail.events import REGISTRY_TYPES, Event
+from jobtrail.events import REGISTRY_TYPES, Event, Failure
 from jobtrail.producers.client import client_config, log, worker_name
 from jobtrail.producers.facts import make
 from jobtrail.producers.in_flight import Group
 from jobtrail.producers.keeper import Keeper, both
 from jobtrail.producers.receipt import Counts, Receipt
+from jobtrail.producers.scrub import known
 from jobtrail.producers.spool import Header, Record
 from jobtrail.quick_events import Spell, speller
 from jobtrail.running import KAFKA_SETTING, kafka_address
@@ -71,6 +73,19 @@ class _Route(NamedTuple):
     header: Header
     encode: Encode
     spell: Spell
+
+
+def _scrubbing(encode: Encode, spell: Spell) -> tuple[Encode, Spell]:
+    """The same for failures: what is secret in them goes before they are spelled."""
+
+    def encoded(failure: BaseModel) -> bytes:
+        assert isinstance(failure, Failure)  # noqa: S101  # the route is by type
+        return encode(known.failure(failure))
+
+    def spelled(**facts: Any) -> tuple[bytes, bytes, bytes]:
+        return spell(**{**facts, **known.fields(facts)})
+
+    return encoded, spelled
 
 
 class Publisher:
@@ -353,8 +368,10 @@ class Publisher:
 
     def _route(self, event_type: type[Event]) -> _Route:
         header: Header = ("ce_type", f"jobtrail.{event_type.__name__}")
-        encode = codec.released().encoder(event_type)
-        route = _Route(event_type, self.topic_of(event_type), header, encode, speller(event_type))
+        encode, spell = codec.released().encoder(event_type), speller(event_type)
+        if event_type is Failure:  # every failure that is published comes this way
+            encode, spell = _scrubbing(encode, spell)
+        route = _Route(event_type, self.topic_of(event_type), header, encode, spell)
         self._routes[event_type] = route
         return route
 

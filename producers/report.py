@@ -22,6 +22,7 @@ from jobtrail.producers.failure_reason import FailureReason
 from jobtrail.producers.logs import AttemptLog
 from jobtrail.producers.protocol import Message, Stream
 from jobtrail.producers.safe_text import safe_name
+from jobtrail.producers.secret_fields import hide_secrets
 from jobtrail.producers.tally import Counts, Rest, Tally
 
 #: Characters of one of the last lines, and of all of them, that a failure carries.
@@ -85,6 +86,8 @@ class Report:
                 self.write(origin, f"{said.level} {said.message}")
                 if said.stack_trace:
                     self.write(origin, said.stack_trace)
+            elif one.message.type == "CONTROL" and (config := protocol.new_config(one.message)) is not None:
+                hide_secrets(config)
 
     def write(self, origin: str, text: str | bytes) -> None:
         """Adds to the attempt's log, if it has one."""

@@ -9,9 +9,11 @@ Needs Linux or macOS.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from jobtrail.events import ConfigType, ConfiguredStream
 from jobtrail.producers.attempt import About, Attempt, Outcome
@@ -26,6 +28,7 @@ from jobtrail.producers.replication import Replication
 from jobtrail.producers.report import Report, Totals, totals_of
 from jobtrail.producers.run_progress import Progress, said
 from jobtrail.producers.safe_text import safe_name
+from jobtrail.producers.secret_fields import hide_command, hide_environment, hide_files
 from jobtrail.producers.shared import shared_publisher
 from jobtrail.producers.stopping import Stop, signals_ask
 from jobtrail.producers.tally import Counts, Tally
@@ -66,6 +69,8 @@ def run(
     attempt_number: int | None = None,
     settings: Settings | None = None,
     publisher: Publisher | None = None,
+    configs: Iterable[Path] = (),
+    specs: Sequence[Path] = (),
     quiet: bool = False,
     stop: Stop | None = None,
 ) -> RunResult:
@@ -79,10 +84,19 @@ def run(
     started, SIGKILL settings.grace_seconds later, or when asked a second time. Progress goes to stderr unless
     `quiet`; what connectors say to settings.home/logs/jobs/<job id>/<attempt number>.log.
 
+    What is secret in the connectors' configurations, those of the commands' --config and `configs`, is told
+    nowhere (`jobtrail.producers.secret_fields`): what names say, and what `specs`, files with the connectors'
+    specifications, mark. So it is with variables of the environment.
+
     A connector that fails, or cannot be started, does not raise. Raises UsageError for arguments that do not
-    fit, EmbeddedError or SettingError as `Publisher` does; then nothing was started.
+    fit and files that cannot be read, EmbeddedError or SettingError as `Publisher` does; then nothing was
+    started.
     """
     commands = words(source), words(destination) if destination is not None else None
+    hide_environment(os.environ)
+    hide_files(configs, specs)
+    for command in commands:
+        hide_command(command or (), specs)
     publisher = publisher or shared_publisher(settings)
     stop = stop or Stop()
     about: About = {"source_image": safe_name(image_of(commands[0]))}

@@ -6,7 +6,9 @@ import sys
 import time
 from typing import Final, TextIO
 
+from jobtrail.producers.logs import visible
 from jobtrail.producers.report import Totals
+from jobtrail.producers.scrub import known
 
 #: Seconds between two shows on a terminal, and between two plain lines.
 _IN_PLACE: Final = 0.2
@@ -38,7 +40,7 @@ class Progress:
 
     def line(self, text: str) -> None:
         """A line that stays."""
-        self._put(("\r\x1b[K" if self._dirty else "") + f"jobtrail: {text}\n")
+        self._put(("\r\x1b[K" if self._dirty else "") + f"jobtrail: {visible(known.text(text))}\n")
         self._dirty = False
 
     def _put(self, text: str) -> None:

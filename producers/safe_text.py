@@ -11,6 +11,10 @@ import msgspec
 
 REPLACEMENT: Final = "\N{REPLACEMENT CHARACTER}"
 _UNSAFE: Final = re.compile("[\0\ud800-\udfff]")
+#: A class of characters that could move a terminal's cursor or turn its text: control characters but NUL (no
+#: text has it), line feeds and tabs, and directions. For Python's patterns and Rust's.
+CONTROLS: Final = "[\x01-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+_CONTROLS: Final = re.compile(CONTROLS)
 #: Most bytes of a name (`jobtrail.kinds.NAME`).
 _NAME_BYTES: Final = 1024
 
@@ -27,6 +31,12 @@ def safe(text: str, limit: int | None = None) -> str:
     head = (limit - len(note)) // 2
     tail = limit - len(note) - head
     return text[:head] + note + text[-tail:]
+
+
+def shown(text: str) -> str:
+    r"""`text`, of several lines if need be, with its control characters as \x1b or \u202e."""
+    text = text.replace("\r\n", "\n")
+    return _CONTROLS.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def safe_name(text: str) -> str:

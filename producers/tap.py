@@ -18,7 +18,7 @@ import os
 import select
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +35,7 @@ from jobtrail.producers.lines import LINE_LIMIT, Lines
 from jobtrail.producers.protocol import Stream
 from jobtrail.producers.publisher import Publisher
 from jobtrail.producers.report import Report
+from jobtrail.producers.secret_fields import hide_environment, hide_files
 from jobtrail.producers.shared import shared_publisher
 from jobtrail.producers.stopping import Stop, signals_ask
 from jobtrail.producers.tally import Counts, Tally
@@ -81,6 +82,8 @@ def tap(
     stdin: int = 0,
     stdout: int = 1,
     exit_status_file: Path | None = None,
+    configs: Iterable[Path] = (),
+    specs: Sequence[Path] = (),
     line_limit: int = LINE_LIMIT,
     stop: Stop | None = None,
 ) -> TapResult:
@@ -90,10 +93,15 @@ def tap(
     is its own, if known; else one is made, by default a sync.
     A line of more than `line_limit` bytes passes like any other, and is counted as malformed. `stdout` is
     closed (it then leads nowhere) before the end is published, so that the reader need not wait for Kafka.
+    What is secret in `configs`, files of the source's configuration, is told nowhere: what names say, and
+    what `specs`, files with its specification, mark. So it is with variables of the environment.
     `exit_status_file` has the source's exit status, as a decimal number, before the input ends.
     In the main thread SIGINT, SIGTERM and SIGHUP end it at once. Where no Kafka can be found, that is logged,
-    and the bytes pass untracked. Raises UsageError for arguments that do not fit.
+    and the bytes pass untracked. Raises UsageError for arguments that do not
+    fit and files that cannot be read.
     """
+    hide_environment(os.environ)
+    hide_files(configs, specs)
     stop = stop or Stop()
     watcher = _Watcher(line_limit, exit_status_file)
     with ExitStack() as stack:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 import json
@@ -17,6 +18,8 @@ from jobtrail.errors import UsageError
 TOKENS_VARIABLE: Final = "JOBTRAIL_API_TOKENS"
 #: Most bytes of a request's body.
 BODY_LIMIT: Final = 1_000_000
+#: Seconds that a body may take.
+BODY_WITHIN: Final = 30.0
 TOKEN_PATH: Final = "/applications/token"  # noqa: S105  # a path
 #: Where a token is given to who knows it. The SDK `airbyte-api` asks at the last one, unless told otherwise.
 TOKEN_PATHS: Final = tuple(
@@ -121,12 +124,16 @@ def _name(host: str) -> str:
     return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
 
 
-class _TooLargeError(Exception):
+class _BrokenOffError(Exception):
     pass
 
 
 class BodyLimit:
-    """Refuses a body of more than BODY_LIMIT bytes, whether its length was announced or not."""
+    """Refuses a body of more than BODY_LIMIT bytes, whether its length was announced or not.
+
+    And one that is not there within BODY_WITHIN seconds. Until it is, no thread and no connection to Postgres
+    is taken for the request.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -140,24 +147,37 @@ class BodyLimit:
         if not announced.isdigit() or int(announced) > BODY_LIMIT:
             await self._refuse(send)
             return
-        seen, refused = 0, False
+        seen, whole, refused = 0, False, False
+        too_slow = False
+        deadline = asyncio.get_running_loop().time() + BODY_WITHIN
 
         async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, whole, too_slow
+            try:
+                # Behind the body comes nothing but that the client left, whenever that is.
+                async with asyncio.timeout_at(None if whole else deadline):
+                    message = await receive()
+            except TimeoutError:
+                too_slow = True
+                raise _BrokenOffError from None
             seen += len(message.get("body", b""))
+            whole = not message.get("more_body", False)
             if seen > BODY_LIMIT:
-                raise _TooLargeError
+                raise _BrokenOffError
             return message
 
         async def watched(message: Message) -> None:
             # Whatever the application makes of the broken body, the answer is ours.
             nonlocal refused
-            if seen <= BODY_LIMIT:
+            if seen <= BODY_LIMIT and not too_slow:
                 await send(message)
             elif not refused:
                 refused = True
-                await self._refuse(send)
+                if too_slow:
+                    said = f"the request was not there within {BODY_WITHIN:g} s"
+                    await answer(send, 408, said, (b"connection", b"close"))
+                else:
+                    await self._refuse(send)
 
         await self.app(scope, counted, watched)
 

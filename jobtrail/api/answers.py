@@ -30,6 +30,10 @@ from jobtrail.api.models import (
     StreamAggregatedStats,
     StreamDescriptor,
 )
+from jobtrail.events import FailureType
+
+#: Failures that an answer has of one attempt.
+MOST_FAILURES: Final = 10
 
 Row = Mapping[str, Any]
 #: A struct, or a dict of such.
@@ -120,7 +124,7 @@ def attempt(row: Row, streams: Sequence[Row]) -> Answer:
             _Stream(stream["stream_name"], stream["stream_namespace"], _Stats(*counters))
             for stream, counters in zip(streams, stats, strict=True)
         ],
-        failure_summary=_checked(AttemptFailureSummary, row["failure_summary"]),
+        failure_summary=_checked(AttemptFailureSummary, _shortened(row["failure_summary"])),
         anomalies=row["anomalies"],
     )
 
@@ -180,6 +184,22 @@ def _checked(model: type[Model], value: dict[str, Any] | None) -> dict[str, Any]
     if not value:
         return None
     return model.model_validate(value).model_dump(by_alias=True, exclude_none=True)
+
+
+def _shortened(summary: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The same with MOST_FAILURES: a cancellation, what ended the attempt, and what was first."""
+    found = summary["failures"] if summary else []
+    if summary is None or len(found) <= MOST_FAILURES:
+        return summary
+
+    def weight(at: int) -> tuple[bool, bool, int]:
+        failure = found[at]
+        cancelled = failure.get("failureType") == FailureType.MANUAL_CANCELLATION
+        return not cancelled, "streamDescriptor" in failure, at
+
+    kept = sorted(sorted(range(len(found)), key=weight)[:MOST_FAILURES])
+    more = len(found) - MOST_FAILURES
+    return {**summary, "failures": [found[at] for at in kept], "failuresLeftOut": more}
 
 
 def _streams(descriptors: Iterable[Row]) -> list[Answer]:

@@ -157,9 +157,12 @@ class FailureReason(Model):
 
 
 class AttemptFailureSummary(Model):
-    """All failures of an attempt, by their timestamps."""
+    """The failures of an attempt, by their timestamps: ten at most, its own before those of its streams."""
 
     failures: list[FailureReason]
+    failures_left_out: int | None = Field(
+        None, description="How many more there are; the job's history has them. Absent: none."
+    )
     partial_success: bool | None = Field(
         None, description="Whether records were committed before the attempt failed; absent: not known."
     )

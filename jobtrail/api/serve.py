@@ -62,6 +62,8 @@ def serving(
     import uvicorn
 
     from jobtrail.api.app import create_app
+    from jobtrail.api.patience import Impatient
+    from jobtrail.producers.client import PLAIN
 
     # One line a second while Postgres is away is no use: requests say it, and /ready.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
@@ -77,7 +79,10 @@ def serving(
         timeout_graceful_shutdown=GRACE,
         backlog=BACKLOG,
         ws="none",
+        http=Impatient,
     )
+    for name in ("uvicorn", "uvicorn.error", "asyncio"):  # after the configuration, which makes them anew
+        logging.getLogger(name).addFilter(PLAIN)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([taken],), name="jobtrail-http", daemon=True)
     thread.start()

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from jobtrail.cli.parsing import Parser
 from jobtrail.cli.progress import EVERY, Shown
-from jobtrail.cli.terminal import amount, as_json, clock, line, size, span, table
+from jobtrail.cli.terminal import amount, as_json, clock, line, size, span, table, visible
 from jobtrail.cli.up import fallback_notes
 from jobtrail.errors import UsageError
 from jobtrail.settings import Settings
@@ -69,7 +69,7 @@ def _copy(options: Namespace) -> int:
     from jobtrail.consumers.archive_copy import Copied, copy_log
 
     for note in fallback_notes(settings):
-        print(f"jobtrail: {note}", file=sys.stderr)
+        print(f"jobtrail: {visible(note)}", file=sys.stderr)
     topics = {"events": [settings.events_topic], "registry": [settings.registry_topic]}
     begun = time.monotonic()
     wanted = topics.get(options.topic) or topics["events"] + topics["registry"]
@@ -87,7 +87,7 @@ def _copy(options: Namespace) -> int:
             else "; they left the log before they were archived, and nothing behind them was copied."
             " Bring them back, or go on without them by --accept-gap"
         )
-        print(f"jobtrail: {gap}{remedy}", file=sys.stderr)
+        print(f"jobtrail: {visible(f'{gap}{remedy}')}", file=sys.stderr)
     if options.json:
         as_json(
             {
@@ -119,9 +119,9 @@ def _verify(options: Namespace) -> int:
 
         for finding in verify(address, verified, tell):
             findings.append(finding)
-            print(f"jobtrail: {finding}", file=sys.stderr)
+            print(f"jobtrail: {visible(str(finding))}", file=sys.stderr)
     for gap in verified.accepted:
-        print(f"jobtrail: {gap}", file=sys.stderr)
+        print(f"jobtrail: {visible(str(gap))}", file=sys.stderr)
     if options.json:
         as_json(
             {

@@ -129,8 +129,9 @@ def _overview() -> str:
 
 def _complain(message: str, status: int) -> int:
     from jobtrail.cli.terminal import visible
+    from jobtrail.producers.scrub import known
 
-    print(f"jobtrail: {visible(message)}", file=sys.stderr)
+    print(f"jobtrail: {visible(known.text(message))}", file=sys.stderr)
     return status
 
 

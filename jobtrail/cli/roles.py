@@ -10,7 +10,7 @@ from functools import partial
 
 from jobtrail.cli.interrupts import leave_in_order
 from jobtrail.cli.parsing import Parser
-from jobtrail.cli.terminal import as_json, line
+from jobtrail.cli.terminal import as_json, line, visible
 from jobtrail.cli.up import fallback_notes, insecure_option
 from jobtrail.settings import Settings
 
@@ -46,7 +46,7 @@ def _settings(*, kafka: bool) -> Settings:
 
     settings = Settings.from_env()
     for note in fallback_notes(settings):
-        print(f"jobtrail: {note}", file=sys.stderr)
+        print(f"jobtrail: {visible(note)}", file=sys.stderr)
     found = {"database_url": database_address(settings)}
     if kafka:
         found["kafka_bootstrap_servers"] = kafka_address(settings)

@@ -251,6 +251,13 @@ def _failures(attempts: list[AttemptInfoRead], *, stacktrace: bool) -> None:
             line(f"--stacktrace shows the stack trace (lines: {len(trace)})", indent=4, style="dim")
         for text in trace if stacktrace else ():
             line(text, indent=6, style="dim")
+    for entry in attempts:
+        if (summary := entry.attempt.failure_summary) and summary.failures_left_out:
+            line(
+                f"attempt {entry.attempt.attempt_number}: {amount(summary.failures_left_out)} more failures; "
+                "`jobtrail jobs history ID --type Failure` lists them",
+                indent=2,
+            )
 
 
 def _logs(attempts: list[AttemptInfoRead], lines: int) -> None:

@@ -119,8 +119,7 @@ def style_of(status: str) -> str:
 
 def as_json(value: object) -> None:
     """One JSON document on stdout; ASCII, so that no terminal is moved by it."""
-    json.dump(value, sys.stdout, indent=2)
-    print()
+    print(json.dumps(value, indent=2).replace("\x7f", r"\u007f"))
 
 
 def clock(moment: datetime | float | None) -> str:

@@ -35,6 +35,24 @@ def configure(parser: Parser, name: str) -> None:
         metavar="TYPE",
         help=f"what kind of job it is: {', '.join(ConfigType)} (default: sync, where the job is new)",
     )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a connector's configuration (JSON): what is secret in it is told nowhere; may be repeated"
+        + ("; those that the commands name are known" if name == "run" else ""),
+    )
+    parser.add_argument(
+        "--spec",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a connector's specification (JSON), which marks what is secret; without it names tell; may be "
+        "repeated",
+    )
     if name == "tap":
         parser.description = (
             "Stands in a shell pipe behind a connector that speaks the Airbyte protocol: passes every byte "
@@ -83,6 +101,8 @@ def _run(options: Namespace) -> int:
         workspace_id=options.workspace,
         job_id=options.job,
         attempt_number=options.attempt,
+        configs=options.config,
+        specs=options.spec,
         quiet=options.quiet,
         settings=Settings.from_env(),
     )
@@ -129,6 +149,8 @@ def _tap(options: Namespace) -> int:
         job_id=options.job,
         attempt_number=options.attempt,
         exit_status_file=options.exit_status,
+        configs=options.config,
+        specs=options.spec,
         settings=Settings.from_env(),
     ).exit_status
 

@@ -10,7 +10,7 @@ from jobtrail.cli import claim
 from jobtrail.cli.environment import fallbacks_used
 from jobtrail.cli.interrupts import leave_in_order
 from jobtrail.cli.parsing import Parser
-from jobtrail.cli.terminal import line
+from jobtrail.cli.terminal import line, visible
 from jobtrail.settings import FALLBACKS, PREFIX, Settings, default_home
 
 
@@ -42,7 +42,7 @@ def insecure_option(parser: Parser) -> None:
 def _up(options: Namespace) -> int:
     settings = Settings.from_env()
     for note in fallback_notes(settings):
-        print(f"jobtrail: {note}", file=sys.stderr)
+        print(f"jobtrail: {visible(note)}", file=sys.stderr)
     from jobtrail.cli.service import service
 
     leave_in_order()

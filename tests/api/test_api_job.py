@@ -127,6 +127,27 @@ def test_the_deepest_metadata_is_answered(http: Any, database: str) -> None:
         assert attempt["failureSummary"]["failures"][0]["metadata"]["a"] == json.loads(deepest)["a"]
 
 
+def test_at_most_ten_failures_are_shown_and_how_many_there_are_besides(http: Any, database: str) -> None:
+    """What ended the attempt stays, and a cancellation, however late it came."""
+    about = {"job_id": 7, "attempt_number": 0}
+    told: list[e.Event] = [made(e.Failure, 10 + n, **about, stream_name=f"s{n}") for n in range(20)]
+    told += [
+        made(e.Failure, 40, **about, internal_message="the attempt's own"),
+        made(e.Failure, 41, **about, failure_type="manual_cancellation", stream_name="s0"),
+    ]
+    project(
+        database, [created(7), made(e.AttemptStarted, 1, **about), *told, made(e.AttemptFailed, 50, **about)]
+    )
+    summary = http.asked("get", {"id": 7})["attempts"][0]["attempt"]["failureSummary"]
+    assert summary["failuresLeftOut"] == 12
+    names = [failure.get("streamDescriptor", {}).get("name") for failure in summary["failures"]]
+    assert names == [*(f"s{n}" for n in range(8)), None, "s0"]
+    project(database, [created(8), *(made(e.Failure, n, job_id=8, attempt_number=0) for n in range(10))])
+    summary = http.asked("get", {"id": 8})["attempts"][0]["attempt"]["failureSummary"]
+    assert len(summary["failures"]) == 10
+    assert "failuresLeftOut" not in summary
+
+
 def test_logs_come_with_get_alone(http: Any, database: str, settings: Settings) -> None:
     """Get has the lines that were kept; get_without_logs has the same shape with none."""
     project(database, failed_job(7))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 
 from jobtrail import codec, events, failures
 from jobtrail.errors import UsageError
-from jobtrail.producers.failure_reason import MESSAGE_LIMIT, STACKTRACE_LIMIT, FailureReason, reason
+from jobtrail.producers.failure_reason import FailureReason, reason
 from jobtrail.producers.safe_text import safe, safe_json, safe_name
+from jobtrail.producers.scrub import MESSAGE_LIMIT, STACKTRACE_LIMIT
 
 
 def fail(error: Exception) -> None:
@@ -265,13 +267,25 @@ ANY_TEXT = st.text(
 )
 
 
+def readable(char: str) -> str:
+    if char == "\0" or "\ud800" <= char <= "\udfff":
+        return "\ufffd"
+    turns = char in "\u061c\u200e\u200f" or unicodedata.bidirectional(char) in TURNING
+    moves = unicodedata.category(char) == "Cc" or turns
+    return char.encode("unicode_escape").decode() if moves and char not in "\n\t" else char
+
+
+#: Classes of Unicode's bidirectional algorithm that change how text around them runs.
+TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+
+
 @given(ANY_TEXT, ANY_TEXT, st.dictionaries(ANY_TEXT, ANY_TEXT | st.floats() | st.integers(), max_size=3))
 def test_any_text_becomes_a_valid_failure(text: str, name: str, facts: dict[str, Any]) -> None:
-    """And what was fine stays as it was."""
+    """What was fine stays as it was; control characters are shown."""
     failed = failures.source(ValueError(text), external_message=text, stream=name, metadata=facts)
     failure = failed.event(1, 0)
     assert codec.decode(codec.encode(failure)) == failure
-    clean = "".join("\ufffd" if char == "\0" or "\ud800" <= char <= "\udfff" else char for char in text)
+    clean = "".join(map(readable, text.replace("\r\n", "\n")))
     assert failure.external_message == clean
     assert failure.stream_name == safe(name)
 

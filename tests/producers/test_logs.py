@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from unicodedata import category
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.strategies import DataObject
 
+from jobtrail.producers.client import log
 from jobtrail.producers.logs import AttemptLog, log_path, read_log, visible
 
 
@@ -63,3 +66,18 @@ def test_a_folder_that_cannot_be_written_ends_logging_only(tmp_path: Path) -> No
     log.close()
     assert log.error is not None
     assert log.last_lines("source") == ["kept in memory"]
+
+
+def test_a_log_line_has_no_secret_and_moves_no_terminal(caplog: pytest.LogCaptureFixture) -> None:
+    """Nor does the stack trace below it."""
+    token = "ghp_" + "a1" * 18
+    try:
+        int(f"\x1b[31m{token}\u202e")
+    except ValueError:
+        with caplog.at_level("WARNING", "jobtrail"):
+            log.exception("refused: %s", f"\x1b[31m{token}\n\u202eof a source")
+    (record,) = caplog.records
+    shown = logging.Formatter("%(message)s").format(record)
+    assert shown.startswith(r"refused: \x1b[31m***token***\n\u202eof a source" + "\nTraceback")
+    assert not set(shown) & {"\x1b", "\u202e"}
+    assert token not in shown
