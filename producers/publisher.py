@@ -8,10 +8,12 @@ full, the caller waits for room, up to a limit.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Final, NamedTuple, NoReturn, Self
@@ -46,8 +48,21 @@ _AWAY: Final = frozenset(
     {KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001  # public names
 )
 
+#: How deliveries end where the client gave up for good, as it does when it and the broker no longer agree on what
+#: was written (a connection that broke while the broker restarted). Nothing is wrong with the events.
+_GIVEN_UP: Final = frozenset(
+    {
+        KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+        KafkaError.UNKNOWN_PRODUCER_ID,
+        KafkaError.INVALID_PRODUCER_EPOCH,
+        KafkaError._FATAL,  # noqa: SLF001  # public names
+        KafkaError._PURGE_QUEUE,  # noqa: SLF001
+        KafkaError._PURGE_INFLIGHT,  # noqa: SLF001
+    }
+)
 
 Header = tuple[str, str | bytes | None]
+Settle = Callable[[KafkaError | None, Message], None]
 #: CloudEvents 1.0, Kafka binding, binary mode.
 _SPEC_VERSION: Final[Header] = ("ce_specversion", "1.0")
 _CONTENT_TYPE: Final[Header] = ("content-type", "application/avro")
@@ -99,7 +114,10 @@ class Publisher:
         #: False once it is closed, and in a process that was forked since.
         self._usable = True
         #: Bound once: an object for each event that waits is work for the garbage collector.
-        self._count = self._on_delivery
+        self._count: Settle = self._settle
+        #: What a client that gave up has not delivered, and what is to be told of it.
+        self._undelivered: deque[tuple[Message, Settle]] = deque()
+        self._renewing = threading.RLock()
         self._producer = self._connect()
         self._poller = threading.Thread(target=self._poll, name="jobtrail-publisher", daemon=True)
         self._poller.start()
@@ -157,8 +175,9 @@ class Publisher:
         receipt = Receipt()
 
         def settle(error: KafkaError | None, message: Message) -> None:
-            self._on_delivery(error, message)
-            receipt.settle(error, message)
+            if error is None or not self._is_undelivered(error, message, settle):
+                self._on_delivery(error, message)
+                receipt.settle(error, message)
 
         self._produce(event, settle)
         return receipt
@@ -215,7 +234,7 @@ class Publisher:
         """
         timeout = self.settings.flush_timeout if timeout is None else timeout
         self._own()
-        self._producer.flush(timeout)
+        self._flushed(timeout)
         with self._lock:
             refused, self._reported = self._failed - self._reported, self._failed
         if self.counts.waiting:
@@ -227,7 +246,7 @@ class Publisher:
         """Flushes for up to settings.flush_timeout seconds, logs how many events are lost, and ends."""
         if self.closed:
             return
-        self._patiently(lambda timeout: self._producer.flush(timeout) == 0)
+        self._patiently(self._flushed)
         self._usable = False
         self._closed.set()
         self._poller.join()
@@ -269,7 +288,7 @@ class Publisher:
         """For the child after a fork: it is the parent's."""
         self._usable = False
 
-    def _produce(self, event: Event, settle: Callable[[KafkaError | None, Message], None]) -> None:
+    def _produce(self, event: Event, settle: Settle) -> None:
         route = self._routes.get(type(event)) or self._route(type(event))
         self._hand_over(route, route.encode(event), event.key, event.event_id, settle)
 
@@ -279,18 +298,22 @@ class Publisher:
         value: bytes,
         key: bytes,
         event_id: str | bytes,
-        settle: Callable[[KafkaError | None, Message], None],
+        settle: Settle,
     ) -> None:
         if not self._usable:
             self._own()
         event_type, topic, type_header, _, _ = route
         headers = [_SPEC_VERSION, ("ce_id", event_id), type_header, self._source, _CONTENT_TYPE]
         while True:
+            producer = self._producer
             try:
-                self._producer.produce(topic, value, key, on_delivery=settle, headers=headers)
+                producer.produce(topic, value, key, on_delivery=settle, headers=headers)
             except BufferError:
                 self._await_room(event_type)
             except KafkaException as error:
+                if error.args[0].code() == KafkaError._FATAL:  # noqa: SLF001  # its public name
+                    self._renew(producer, error)
+                    continue
                 self._refuse(f"{event_type.__name__} ({len(value):,} bytes): {error.args[0].str()}")
             else:
                 break
@@ -313,7 +336,74 @@ class Publisher:
     def _take_in(self, seconds: float) -> None:
         """What became of earlier events, in the caller's thread."""
         self._caller_polled_at = time.monotonic()
-        self._producer.poll(seconds)
+        self._wait_in(Producer.poll, seconds)
+
+    def _wait_in(self, wait: Callable[[Producer, float], int], seconds: float) -> int:
+        """Lets the client call back, in `poll` or `flush`; should it give up, another one takes its place."""
+        producer = self._producer
+        try:
+            return wait(producer, seconds)
+        except KafkaException as error:
+            if not error.args[0].fatal():
+                raise
+            self._renew(producer, error)
+            return len(self._producer)
+        finally:
+            if self._undelivered:
+                self._send_again()
+
+    def _flushed(self, timeout: float) -> bool:
+        """Whether all is answered within `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while True:
+            left = self._wait_in(Producer.flush, max(0.0, deadline - time.monotonic()))
+            if left + len(self._producer) == 0 or time.monotonic() >= deadline:
+                return left == 0
+
+    def _renew(self, failed: Producer, why: KafkaException) -> None:
+        """Puts a new client in the place of one that gave up, and sends what that has not delivered.
+
+        Some of it may be in the log: an event that is there twice is one event.
+        """
+        with self._renewing:
+            if self._producer is not failed:
+                return
+            log.warning("the Kafka client gave up (%s); another one sends what waits", why.args[0].str())
+            self._producer = self._connect()
+            failed.purge()
+            while len(failed):
+                with contextlib.suppress(KafkaException):  # it says again that it gave up
+                    failed.poll(_POLL_SECONDS)
+            self._send_again()
+
+    def _is_undelivered(self, error: KafkaError, message: Message, settle: Settle) -> bool:
+        """Whether the client gave up before it was delivered: it is sent again, and settled then."""
+        if error.code() not in _GIVEN_UP:
+            return False
+        self._undelivered.append((message, settle))
+        return True
+
+    def _send_again(self) -> None:
+        with self._renewing:
+            while self._undelivered:
+                message, settle = self._undelivered[0]
+                producer = self._producer
+                try:
+                    producer.produce(
+                        message.topic() or "",
+                        message.value(),
+                        message.key(),
+                        on_delivery=settle,
+                        headers=message.headers(),
+                    )
+                except BufferError:
+                    producer.poll(_ROOM_PAUSE)
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError._FATAL:  # noqa: SLF001  # its public name
+                        raise
+                    return self._renew(producer, error)
+                else:
+                    self._undelivered.popleft()
 
     def _await_room(self, event_type: type[Event]) -> None:
         now = time.monotonic()
@@ -330,6 +420,10 @@ class Publisher:
         with self._lock:
             self._refused += 1
         raise PublishError(why)
+
+    def _settle(self, error: KafkaError | None, message: Message) -> None:
+        if error is None or not self._is_undelivered(error, message, self._count):
+            self._on_delivery(error, message)
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         with self._lock:
@@ -357,7 +451,7 @@ class Publisher:
             if time.monotonic() - self._caller_polled_at < _BURST_SECONDS:
                 self._closed.wait(_BURST_SECONDS / 5)
             else:
-                self._producer.poll(_POLL_SECONDS)
+                self._wait_in(Producer.poll, _POLL_SECONDS)
             if self._away is None or self._away_said or not self.counts.waiting:
                 stuck_since = None
                 continue

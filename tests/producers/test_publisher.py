@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import socket
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError, cimpl
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from sdk_reading import Topics, messages, names, published, sdk_settings, value_of
@@ -370,3 +372,40 @@ except PublishError as error:
     )
     assert "the queue has been full for 2 s" in ended.stdout, ended.stderr
     assert ended.stderr.startswith(f"Kafka at {nowhere} does not answer")
+
+
+def give_up(publisher: Publisher) -> None:
+    """Librdkafka's own trigger of what ends a client for good; Python has no name for it."""
+    (library,) = (Path(cimpl.__file__).parent.parent / "confluent_kafka.libs").glob("librdkafka*.so*")
+    end = ctypes.CDLL(str(library)).rd_kafka_test_fatal_error
+    end.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p)
+    client = ctypes.c_void_p.from_address(id(publisher._producer) + object.__basicsize__)
+    assert end(client, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, b"of a test") == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the client's library as its Linux wheel has it")
+@pytest.mark.parametrize("ended_by", ["flush", "close", "receipts"])
+def test_a_client_that_gave_up_is_replaced_and_nothing_is_lost(
+    settings: Settings, caplog: pytest.LogCaptureFixture, ended_by: str
+) -> None:
+    """It happens when a connection breaks while the broker restarts, and refuses all that waits and comes."""
+    sent = [heartbeat(number % 1024) for number in range(3_000)]
+    with Publisher(settings) as publisher:
+        receipts = []
+        for at, event in enumerate(sent):
+            if at in {1_000, 2_000}:
+                give_up(publisher)
+            if at % 2:
+                receipts.append(publisher.send(event))
+            else:
+                publisher.publish(event)
+        if ended_by == "flush":
+            publisher.flush()
+        elif ended_by == "receipts":
+            assert all(receipt.wait(30) for receipt in receipts)
+    assert all(receipt.done and receipt.error is None for receipt in receipts)
+    counts = publisher.counts
+    assert (counts.accepted, counts.delivered, counts.failed) == (3_000, 3_000, 0)
+    found = {codec.decode(value_of(message)).event_id for message in messages(settings)}
+    assert found == {event.event_id for event in sent}
+    assert caplog.text.count("gave up") == 2
