@@ -31,7 +31,7 @@ test: $(STAMP) ## All tests, on real servers that two workers share
 	$(BIN)/python -m pytest -n 2 $(TEST_ARGS)
 
 chaos: $(STAMP) ## 200 seeded rounds of faults against the golden fold; CHAOS_ARGS, such as --rounds 1 --seed 17
-	PYTHONPATH=tests $(BIN)/python -m chaos $(CHAOS_ARGS)
+	PYTHONPATH=tests:benchmarks $(BIN)/python -m chaos $(CHAOS_ARGS)
 
 bench-replay: $(STAMP) ## How fast a log is replayed, beside Flink SQL, Debezium, Quix Streams and Faust; BENCH_ARGS, such as --rounds 1
 	$(BIN)/python benchmarks/replay.py --check $(BENCH_ARGS)

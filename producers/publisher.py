@@ -48,8 +48,8 @@ _AWAY: Final = frozenset(
     {KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001  # public names
 )
 
-#: How deliveries end where the client gave up for good, as it does when it and the broker no longer agree on what
-#: was written (a connection that broke while the broker restarted). Nothing is wrong with the events.
+#: How deliveries end where the client gave up for good, as it does when it and the broker no longer agree on
+#: what was written (a connection that broke while the broker restarted). Nothing is wrong with the events.
 _GIVEN_UP: Final = frozenset(
     {
         KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
@@ -401,7 +401,7 @@ class Publisher:
                 except KafkaException as error:
                     if error.args[0].code() != KafkaError._FATAL:  # noqa: SLF001  # its public name
                         raise
-                    return self._renew(producer, error)
+                    self._renew(producer, error)
                 else:
                     self._undelivered.popleft()
 

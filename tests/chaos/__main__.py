@@ -10,16 +10,16 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
+
+from results import machine
 
 from chaos.faults import AT_TIMES, draw
 from chaos.rounds import PRODUCERS, Found, Round
 from chaos.servers import chaos_servers
 from jobtrail.settings import Settings, default_cache
 
-ROOT: Final = Path(__file__).parent.parent.parent
 EXAMPLES: Final = """
 examples:
   make chaos                                          200 rounds, written to benchmarks/CHAOS.md
@@ -43,7 +43,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--events", type=int, default=8_000, help="that each round's jobs make (default 8000)"
     )
-    parser.add_argument("--seconds", type=float, default=2.5, help="over which they are sent (default 2.5)")
+    parser.add_argument("--seconds", type=float, default=1.8, help="over which they are sent (default 1.8)")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write seeds, faults and counts here")
     parser.add_argument(
         "--home", type=Path, help="folder for servers and evidence (default: a temporary one)"
@@ -66,6 +66,8 @@ def main() -> int:
             this = Round(servers, plan, folder, events=asked.events, seconds=asked.seconds)
             rounds.append(found := this.run())
             print(found, flush=True)
+            if asked.write:
+                asked.write.write_text(page(rounds, asked.seed, time.monotonic() - begun), "utf-8")
             if found.holds:
                 this.clean_up()
                 shutil.rmtree(folder)
@@ -73,8 +75,6 @@ def main() -> int:
                 for line in itertools.chain(found.lost, found.doubled, found.different):
                     print(f"  {line}")
                 print(f"  evidence: {folder}", flush=True)
-    if asked.write:
-        asked.write.write_text(page(rounds, asked, time.monotonic() - begun), "utf-8")
     if all(found.holds for found in rounds):
         if not asked.home:
             shutil.rmtree(home, ignore_errors=True)
@@ -83,55 +83,67 @@ def main() -> int:
     return 1
 
 
-def page(rounds: Sequence[Found], asked: argparse.Namespace, seconds: float) -> str:
-    """The results as Markdown."""
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    from results import machine
+HEAD: Final = """# Chaos
 
-    kinds = Counter(_kind(fault) for found in rounds for fault in found.faults)
-    lost, doubled, different, problems = (
-        sum(len(getattr(found, name)) for found in rounds)
-        for name in ("lost", "doubled", "different", "problems")
+    make chaos CHAOS_ARGS="--rounds {rounds} --seed {seed} --write benchmarks/CHAOS.md"
+
+{machine} {minutes:.1f} minutes.
+
+Each round: three producers and two or three projectors of one group, in topics and a database of their
+own on the same servers; faults at named points of the projector's code and at random times. At the end
+the topics are held against the ledgers of what was confirmed to producers, and every row of the seven
+merged tables, with derived statuses, ends and retry counts, against the golden fold of the topics
+(`tests/chaos/golden.py`, which says what it leaves out). A projector or producer that ends by itself is
+a problem too.
+
+A seed fixes the events, who sends them, the faults and their times; how processes interleave is the
+machine's. Kafka and Postgres do without fsync: they are killed, the machine is not. Postgres' WAL writer
+sleeps 10 s, so that a crash loses seconds of what projectors committed, and they have to notice.
+
+**{done} rounds, {events:,} events in {messages:,} messages, {confirmed:,} events confirmed to their
+producers, {faults:,} faults: {lost} lost, {doubled} doubled, {different} of {rows:,} rows different,
+{problems} other problems.** At least {fewest_events:,} events and {fewest_faults} faults a round.
+Projectors found their checkpoint elsewhere, and wrote nothing, {replaced:,} times.
+
+| fault | times |
+|---|---|
+{kinds}
+
+| seed | events | messages | rows | lost | doubled | different | replaced | s | faults |
+|---|---|---|---|---|---|---|---|---|---|
+{each}
+"""
+
+
+def page(found: Sequence[Found], first: int, seconds: float) -> str:
+    """The results as Markdown."""
+    kinds = Counter(_kind(fault) for each in found for fault in each.faults)
+    summed = {
+        name: sum(len(getattr(each, name)) for each in found)
+        for name in ("lost", "doubled", "different", "problems", "faults")
+    } | {
+        name: sum(getattr(each, name) for each in found)
+        for name in ("events", "messages", "confirmed", "rows", "replaced")
+    }
+    return HEAD.format(
+        rounds=len(found),
+        seed=first,
+        machine=machine(),
+        minutes=seconds / 60,
+        done=len(found),
+        fewest_events=min(each.events for each in found),
+        fewest_faults=min(len(each.faults) for each in found),
+        kinds="\n".join(f"| {kind} | {times} |" for kind, times in kinds.most_common()),
+        each="\n".join(map(_line, found)),
+        **summed,
     )
-    fewest_events, fewest_faults = (
-        min(found.events for found in rounds),
-        min(len(found.faults) for found in rounds),
-    )
-    lines = [
-        "# Chaos",
-        "",
-        f'    make chaos CHAOS_ARGS="--rounds {asked.rounds} --seed {asked.seed}"',
-        "",
-        f"{machine()} {seconds / 60:.0f} minutes, ended {datetime.now(UTC):%Y-%m-%d %H:%M} UTC.",
-        "",
-        "Each round: three producers and two or three projectors of one group, in topics and a database of their own on",
-        "the same servers, faults at named points of the projector's code and at random times, and at the end every table",
-        "is compared with the golden fold of the topics, and the topics with the ledgers of what was confirmed to",
-        "producers. A seed fixes the events, their sharing out, the faults and their times; how processes interleave is",
-        "the machine's. Kafka and Postgres do without fsync: they are killed, the machine is not. Postgres' WAL writer",
-        "sleeps 10 s, so that its crash loses seconds of what projectors committed.",
-        "",
-        f"**{len(rounds)} rounds, {sum(found.events for found in rounds):,} events in"
-        f" {sum(found.messages for found in rounds):,} messages, {sum(found.confirmed for found in rounds):,} of them"
-        f" confirmed, {sum(len(found.faults) for found in rounds):,} faults: {lost} lost, {doubled} doubled,"
-        f" {different} of {sum(found.rows for found in rounds):,} rows different, {problems} other problems.**",
-        f"At least {fewest_events:,} events and {fewest_faults} faults a round. "
-        f"{sum(found.replaced for found in rounds):,} times a projector found its checkpoint elsewhere and wrote nothing.",
-        "",
-        "| fault | times |",
-        "|---|---|",
-        *(f"| {kind} | {times} |" for kind, times in kinds.most_common()),
-        "",
-        "| seed | events | messages | rows | lost | doubled | different | replaced | s | faults |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-        *(
-            f"| {found.seed} | {found.events} | {found.messages} | {found.rows} | {len(found.lost)} |"
-            f" {len(found.doubled)} | {len(found.different)} | {found.replaced} | {found.seconds:.1f} |"
-            f" {', '.join(found.faults)}{''.join(' PROBLEM' for _ in found.problems)} |"
-            for found in rounds
-        ),
-    ]
-    return "\n".join(lines) + "\n"
+
+
+def _line(found: Found) -> str:
+    cells = [found.seed, found.events, found.messages, found.rows]
+    cells += [len(found.lost), len(found.doubled), len(found.different), found.replaced]
+    faults = ", ".join([*found.faults, *("PROBLEM" for _ in found.problems)])
+    return f"| {' | '.join(map(str, cells))} | {found.seconds:.1f} | {faults} |"
 
 
 def _kind(fault: str) -> str:

@@ -1,11 +1,11 @@
-"""The golden fold: what the read models must be, by the tables of ARCHITECTURE.md and the docstrings of events.
+"""The golden fold: what the read models must be, by ARCHITECTURE.md and what the events say they mean.
 
 Written for clarity, one event after the other, and independent of the product: it knows the event classes and
 nothing of `projections`. Input is the log as it stands in the topics; output, for each table, key → row.
 
-Left out, and held elsewhere: anomalies, `failure_summary` and `failure_reason` (tests/projections/test_derive.py,
-test_outcomes.py), digests of bodies (there `one_body` says that two bodies never met under one id), and two
-bodies under one event id (tests/laws).
+Left out, and held elsewhere: anomalies, `failure_summary` and `failure_reason` (test_derive.py and
+test_outcomes.py in tests/projections), digests of bodies (here `one_body` says that no two met under one id),
+and two bodies under one event id (tests/laws).
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from psycopg.rows import dict_row
 
 from chaos.faults import DELAY, LASTS, SESSION, STOPPED, Fault, Plan
 from chaos.golden import Seen, Tables, golden_fold
+from chaos.proxy import Proxy
 from chaos.servers import Servers
 from chaos.under_test import Load, Point, produce, project
 from chaos.workload import share, workload
@@ -186,8 +187,6 @@ class Round:
         ]
         self.projectors: list[Slot] = []
         self.producers: list[Slot] = []
-        #: Producers that were killed and given up.
-        self._given_up: set[int] = set()
         #: When, and what is to be done then.
         self._later: list[tuple[float, Callable[[], object]]] = []
         self._restarts: list[threading.Thread] = []
@@ -292,6 +291,10 @@ class Round:
         self._later = [each for each in self._later if each[0] > now]
         for what in due:
             what()
+        self._look_after_projectors()
+        self._look_after_producers()
+
+    def _look_after_projectors(self) -> None:
         for number, slot in enumerate(self.projectors):
             told = self._told(number, slot.starts - 1)
             point = self.plan.points[number] if number < len(self.plan.points) else None
@@ -304,52 +307,56 @@ class Round:
                 if status != -signal.SIGKILL:
                     raise EndedByItselfError(f"projector {number}, status {status}; see {self.log(number)}")
                 slot.begin()
+
+    def _look_after_producers(self) -> None:
         for number, slot in enumerate(self.producers):
             if (status := slot.ended()) is not None and status != 0:
                 if status != -signal.SIGKILL:
                     raise EndedByItselfError(f"producer {number}, status {status}; see {self.folder}")
                 if self.plan.resumed[number]:
                     slot.begin()
-                else:
-                    self._given_up.add(number)
 
     def _after(self, seconds: float, what: Callable[[], object]) -> None:
         self._later.append((time.monotonic() + seconds, what))
 
     def _do(self, fault: Fault) -> None:
-        servers, done = self.servers, True
+        """Lets it happen, and notes it if there was anybody to suffer it."""
+        what, _, whose = fault.name.rpartition(" ")
+        proxy = self.servers.kafka_proxy if "Kafka" in fault.name else self.servers.postgres_proxy
         match fault.name:
-            case "kill -9 a projector":
-                done = self._one_of(self.projectors, fault.victim, signal.SIGKILL) is not None
-            case "kill -9 a producer":
-                done = self._one_of(self.producers, fault.victim, signal.SIGKILL) is not None
+            case "kill -9 a projector" | "kill -9 a producer":
+                slots = self.projectors if whose == "projector" else self.producers
+                done = self._one_of(slots, fault.victim, signal.SIGKILL) is not None
             case "stop a projector beyond its session":
-                slot = self._one_of(self.projectors, fault.victim, signal.SIGSTOP)
-                done = slot is not None
-                if slot is not None:
-                    self._after(STOPPED, lambda: slot.signal(signal.SIGCONT))
-            case "cut Postgres' connections":
-                done = servers.postgres_proxy.cut() > 0
-            case "cut Kafka's connections":
-                done = servers.kafka_proxy.cut() > 0
+                done = self._stop(fault.victim)
+            case "cut Postgres' connections" | "cut Kafka's connections":
+                done = proxy.cut() > 0
             case "terminate Postgres' backends":
-                with contextlib.suppress(psycopg.OperationalError):  # it may be down just now
-                    done = self._terminate() > 0
-            case "delay Postgres" | "delay Kafka":
-                proxy = servers.kafka_proxy if "Kafka" in fault.name else servers.postgres_proxy
-                proxy.delay = DELAY
-                self._after(LASTS, lambda: setattr(proxy, "delay", 0.0))
-            case "refuse Postgres" | "refuse Kafka":
-                proxy = servers.kafka_proxy if "Kafka" in fault.name else servers.postgres_proxy
-                proxy.refusing = True
-                proxy.cut()
-                self._after(LASTS, lambda: setattr(proxy, "refusing", False))
+                done = self._terminate() > 0
+            case "delay Postgres" | "delay Kafka" | "refuse Postgres" | "refuse Kafka":
+                done = self._hinder(proxy, refuse=what == "refuse")
             case "crash Postgres" | "restart Kafka" | "kill -9 Kafka":
                 done = self._restart(fault.name)
             case _:
                 raise NotImplementedError(fault.name)
         if done:
             self.found.faults.append(fault.name)
+
+    def _stop(self, victim: int) -> bool:
+        slot = self._one_of(self.projectors, victim, signal.SIGSTOP)
+        if slot is not None:
+            self._after(STOPPED, lambda: slot.signal(signal.SIGCONT))
+        return slot is not None
+
+    def _hinder(self, proxy: Proxy, *, refuse: bool) -> bool:
+        if refuse:
+            proxy.refusing = True
+            proxy.cut()
+            self._after(LASTS, lambda: setattr(proxy, "refusing", False))
+        else:
+            proxy.delay = DELAY
+            self._after(LASTS, lambda: setattr(proxy, "delay", 0.0))
+        return True
 
     @staticmethod
     def _one_of(slots: Sequence[Slot], victim: int, number: signal.Signals) -> Slot | None:
@@ -361,10 +368,12 @@ class Round:
         return None
 
     def _terminate(self) -> int:
-        with psycopg.connect(self.servers.postgres, autocommit=True, connect_timeout=2) as connection:
-            return connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (self._database,)
-            ).rowcount
+        end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+        try:
+            with psycopg.connect(self.servers.postgres, autocommit=True, connect_timeout=2) as connection:
+                return connection.execute(end, (self._database,)).rowcount
+        except psycopg.OperationalError:  # it is being crashed just now
+            return 0
 
     def _restart(self, name: str) -> bool:
         """In a thread: other faults come meanwhile. One at a time."""

@@ -1,4 +1,4 @@
-"""Kafka and Postgres for chaos: clients come through proxies, and the servers can be killed and started again."""
+"""Kafka and Postgres for chaos: clients come through proxies, servers can be killed and started again."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from jobtrail.embedded.ports import free_port
 from jobtrail.embedded.process import Server, write
 from jobtrail.errors import EmbeddedError
 
-#: A crash of Postgres loses what was committed without waiting for the disk, as projectors do: by default what
-#: is younger than 0.6 s at most, here up to seconds, so that it does so in each round.
+#: A crash of Postgres loses what was committed without waiting for the disk, as projectors do: by default
+#: what is younger than 0.6 s at most, here up to seconds, so that it does so in each round.
 FORGETFUL: Final = {"wal_writer_delay": "10s", "wal_writer_flush_after": "1GB"}
 #: Beside what the embedded broker is configured with; of a setting that is there twice the last one holds.
 BROKER: Final = """

@@ -91,7 +91,8 @@ def test_a_projector_that_wakes_after_it_was_replaced_writes_nothing(chaos: Serv
     this = published(chaos, tmp_path, Point("before_transaction", 3, signal.SIGSTOP), None)
     asleep = this.start_projector(this.plan.points[0])
     wait_for(lambda: stopped_at_its_point(this), this)
-    assert this.checkpoints() != (ends := this.ends())
+    ends = this.ends()
+    assert this.checkpoints() != ends
     this.start_projector(None)
     wait_for(lambda: this.checkpoints() == ends, this)
     assert asleep.signal(signal.SIGCONT)
@@ -118,7 +119,8 @@ def test_the_comparison_notices_each_row_that_is_gone_changed_or_too_many(
             )
         connection.execute("UPDATE jobtrail_g1.attempts SET status = 'failed' WHERE status = 'running'")
         connection.execute(
-            "INSERT INTO jobtrail_g1.workspaces VALUES ('nobody', now(), gen_random_uuid(), NULL, false, NULL)"
+            "INSERT INTO jobtrail_g1.workspaces (workspace_id, registered_at, event_id, is_default)"
+            " VALUES ('nobody', now(), gen_random_uuid(), false)"
         )
         connection.execute("UPDATE jobtrail.checkpoints SET next_offset = next_offset - 1")
     ledger = tmp_path / "ledger-0"

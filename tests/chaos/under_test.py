@@ -1,7 +1,7 @@
 """What runs in the processes of a round: a projector and a producer of Jobtrail's, as it is.
 
-A projector can be told to kill or stop itself at a named point of its code, by wrapping the methods there; the
-product knows nothing of it. To prove the suite, it can also be broken in named ways.
+A projector can be told to kill or stop itself at a named point of its code, by wrapping the methods there;
+the product knows nothing of it. To prove the suite, it can also be broken in named ways.
 """
 
 from __future__ import annotations
@@ -163,10 +163,9 @@ def produce(environment: Mapping[str, str], log: Path, ledger: Path, load: Load)
     waiting: deque[tuple[str, Receipt]] = deque()
     begun = time.monotonic()
     with ledger.open("ab", buffering=0) as noted, Publisher(Settings.from_env(environment)) as publisher:
-        for at, event in enumerate(events):
-            if event.event_id not in confirmed:
-                time.sleep(max(0.0, begun + load.seconds * at / len(events) - time.monotonic()))
-                waiting.append((event.event_id, publisher.send(event)))
+        for at, event in enumerate(event for event in events if event.event_id not in confirmed):
+            time.sleep(max(0.0, begun + load.seconds * at / len(events) - time.monotonic()))
+            waiting.append((event.event_id, publisher.send(event)))
             while waiting and waiting[0][1].done:
                 _note(noted, *waiting.popleft())
         for event_id, receipt in waiting:
