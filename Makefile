@@ -9,7 +9,7 @@ BENCH_ARGS ?=
 CHAOS_ARGS ?= --write benchmarks/CHAOS.md
 ROOMS := jobtrail producers consumers projections tests
 
-.PHONY: help setup demo test chaos bench-cleanup bench-decode bench-emit bench-freshness bench-growth bench-read bench-reads-during bench-replay bench-tap check \
+.PHONY: help setup demo test chaos bench-cleanup bench-decode bench-emit bench-freshness bench-growth bench-outage bench-read bench-reads-during bench-replay bench-tap check \
 	format schemas lock clean
 
 help: ## What there is to make
@@ -50,6 +50,9 @@ bench-emit: $(STAMP) ## What the SDK costs above the Kafka client; writes its se
 
 bench-freshness: $(STAMP) ## From emit to readable by SQL and HTTP; writes its section of benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/freshness.py --write $(BENCH_ARGS)
+
+bench-outage: $(STAMP) ## An outage of the broker and kills of the worker; writes its section of benchmarks/RESULTS.md
+	$(BIN)/python benchmarks/outage.py --write --check $(BENCH_ARGS)
 
 bench-reads-during: $(STAMP) ## What readers notice of a rebuild and its swap; writes its section of benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/reads_during.py --write $(BENCH_ARGS)

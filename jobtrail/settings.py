@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -151,6 +151,13 @@ class Settings(BaseModel):
     heartbeat_retention_days: float = Field(default=7.0, gt=0, le=36_500)
     #: Seconds that a caller waits at the end for Kafka to confirm its events.
     flush_timeout: float = Field(default=30.0, gt=0)
+    #: When events are written to the disk before Kafka has them: while it does not answer in time, always, or
+    #: never.
+    spool: Literal["outage", "always", "off"] = "outage"
+    #: When the spool is made to outlive the machine too: every 100 ms, with each event, or never.
+    spool_fsync: Literal["interval", "each", "none"] = "interval"
+    #: Most bytes that a process keeps in the spool.
+    spool_limit: int = Field(default=1_073_741_824, ge=1_000_000)
     #: Seconds between SIGTERM and SIGKILL for a cancelled connector.
     grace_seconds: float = Field(default=10.0, ge=0)
     #: Most bytes kept of one attempt's connector logs.

@@ -1,19 +1,17 @@
 """Events to Kafka: idempotent, acknowledged by all replicas, in the order of each key.
 
 `publish` hands an event to the client's queue and returns; a thread of its own takes in what became of it,
-and callers do while they are too quick for it. While Kafka is away events wait in memory. When the queue is
-full, the caller waits for room, up to a limit.
+and callers do while they are too quick for it. While Kafka is away events wait in memory and in the disk
+spool. When the queue and the spool are full, the caller waits for room, up to a limit.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
 import os
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Final, NamedTuple, NoReturn, Self
@@ -27,7 +25,11 @@ from jobtrail.errors import PublishError, ServerAwayError, SettingError, Unconfi
 from jobtrail.events import REGISTRY_TYPES, Event
 from jobtrail.producers.client import client_config, log, worker_name
 from jobtrail.producers.facts import make
+from jobtrail.producers.in_flight import Group
+from jobtrail.producers.keeper import Keeper, both
+from jobtrail.producers.lasting import Answer, LastingProducer, gave_up
 from jobtrail.producers.receipt import Counts, Receipt
+from jobtrail.producers.spool import Header, Record
 from jobtrail.quick_events import Spell, speller
 from jobtrail.running import KAFKA_SETTING, kafka_address
 from jobtrail.settings import KAFKA_PREFIX, Settings
@@ -40,29 +42,23 @@ _ROOM_PAUSE: Final = 0.005
 _BURST_EVENTS: Final = 256
 _BURST_SECONDS: Final = 0.05
 #: Longest that the thread sleeps in the client, in seconds; what arrives wakes it.
-_POLL_SECONDS: Final = 0.2
+_POLL_SECONDS: Final = 0.05
 #: Seconds that events wait for a broker which the client cannot reach before that is said.
 _STUCK_SECONDS: Final = 0.5
 #: Errors of the client which say that no broker can be used at all.
 _AWAY: Final = frozenset(
     {KafkaError._ALL_BROKERS_DOWN, KafkaError._AUTHENTICATION, KafkaError._SSL}  # noqa: SLF001  # public names
 )
-
-#: How deliveries end where the client gave up for good, as it does when it and the broker no longer agree on
-#: what was written (a connection that broke while the broker restarted). Nothing is wrong with the events.
-_GIVEN_UP: Final = frozenset(
+#: Errors of an event that would be the same at any time.
+_FOR_GOOD: Final = frozenset(
     {
-        KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
-        KafkaError.UNKNOWN_PRODUCER_ID,
-        KafkaError.INVALID_PRODUCER_EPOCH,
-        KafkaError._FATAL,  # noqa: SLF001  # public names
-        KafkaError._PURGE_QUEUE,  # noqa: SLF001
-        KafkaError._PURGE_INFLIGHT,  # noqa: SLF001
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.INVALID_RECORD,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.INVALID_MSG,
     }
 )
 
-Header = tuple[str, str | bytes | None]
-Settle = Callable[[KafkaError | None, Message], None]
 #: CloudEvents 1.0, Kafka binding, binary mode.
 _SPEC_VERSION: Final[Header] = ("ce_specversion", "1.0")
 _CONTENT_TYPE: Final[Header] = ("content-type", "application/avro")
@@ -87,7 +83,8 @@ class Publisher:
     def __init__(self, settings: Settings | None = None, *, drop_after: float = 0) -> None:
         """Raises EmbeddedError when no Kafka is set or runs, SettingError when a client setting is wrong.
 
-        `drop_after`: seconds after which an event that Kafka has not confirmed is refused; 0: never.
+        `drop_after`: seconds after which an event that Kafka has not confirmed is refused; 0: never. What may
+        be refused so is not spooled.
         """
         self.settings = settings or Settings.from_env()
         self._drop_after = drop_after
@@ -113,12 +110,10 @@ class Publisher:
         self._closed = threading.Event()
         #: False once it is closed, and in a process that was forked since.
         self._usable = True
-        #: Bound once: an object for each event that waits is work for the garbage collector.
-        self._count: Settle = self._settle
-        #: What a client that gave up has not delivered, and what is to be told of it.
-        self._undelivered: deque[tuple[Message, Settle]] = deque()
-        self._renewing = threading.RLock()
-        self._producer = self._connect()
+        self._producer = LastingProducer(self._connect)
+        spool = "off" if drop_after else self.settings.spool
+        self._keeper = Keeper(self.settings, spool, self._producer, self._on_delivery)
+        self._in_flight = self._keeper.in_flight
         self._poller = threading.Thread(target=self._poll, name="jobtrail-publisher", daemon=True)
         self._poller.start()
         _open.add(self)
@@ -150,7 +145,7 @@ class Publisher:
         Waits only while the queue is full, until it has been full for settings.flush_timeout seconds; then
         raises PublishError, and so at once from then on until there is room. Raises UsageError when closed.
         """
-        self._produce(event, self._count)
+        self._produce(event, None)
 
     def emit(self, event_type: type[Event], /, **facts: Any) -> None:
         """As `publish`, of an event made of these facts: in half of the time, for no event is made.
@@ -163,7 +158,7 @@ class Publisher:
         except (TypeError, ValueError, OverflowError):  # the class itself says what is wrong, or takes it
             self.publish(make(event_type, **facts))
         else:
-            self._hand_over(route, value, key, event_id, self._count)
+            self._hand_over(route, value, key, event_id, None)
 
     def publish_all(self, events: Iterable[Event]) -> None:
         """Publishes each event, in order. Raises as `publish` does, at the first that was not taken."""
@@ -173,13 +168,7 @@ class Publisher:
     def send(self, event: Event) -> Receipt:
         """Publishes the event; the receipt says what became of it. Raises as `publish` does."""
         receipt = Receipt()
-
-        def settle(error: KafkaError | None, message: Message) -> None:
-            if error is None or not self._is_undelivered(error, message, settle):
-                self._on_delivery(error, message)
-                receipt.settle(error, message)
-
-        self._produce(event, settle)
+        self._produce(event, receipt)
         return receipt
 
     def offer(self, event: Event) -> Receipt | None:
@@ -215,7 +204,7 @@ class Publisher:
         """Raises ServerAwayError unless Kafka answers within `timeout` seconds."""
         self._own()
         try:
-            self._producer.list_topics(self.settings.events_topic, timeout=timeout)
+            self._producer.now.list_topics(self.settings.events_topic, timeout=timeout)
         except KafkaException as error:
             raise ServerAwayError("Kafka", self.address, KAFKA_SETTING, error.args[0].str()) from None
 
@@ -225,7 +214,7 @@ class Publisher:
         For the ends of attempts, jobs and the process: they wait for a broker that is away only once.
         """
         if not self._patiently(receipt.wait) and not self._away_said:
-            log.error("%s; they go on waiting in memory", self._unconfirmed(self.settings.flush_timeout))
+            log.error("%s; they go on waiting", self._unconfirmed(self.settings.flush_timeout))
 
     def flush(self, timeout: float | None = None) -> None:
         """Waits until all events are durable, at most `timeout` (default settings.flush_timeout) seconds.
@@ -234,7 +223,7 @@ class Publisher:
         """
         timeout = self.settings.flush_timeout if timeout is None else timeout
         self._own()
-        self._flushed(timeout)
+        self._flush(timeout)
         with self._lock:
             refused, self._reported = self._failed - self._reported, self._failed
         if self.counts.waiting:
@@ -243,16 +232,30 @@ class Publisher:
             raise PublishError(f"Kafka at {self.address} refused {refused:,} events; the log says why")
 
     def close(self) -> None:
-        """Flushes for up to settings.flush_timeout seconds, logs how many events are lost, and ends."""
+        """Flushes for up to settings.flush_timeout seconds; what waits still stays in the spool. Ends."""
         if self.closed:
             return
-        self._patiently(self._flushed)
+        self._patiently(self._flush)
         self._usable = False
         self._closed.set()
         self._poller.join()
         _open.discard(self)
-        if self.counts.waiting:
-            log.error("%s; they are lost", self._unconfirmed(self.settings.flush_timeout))
+        unconfirmed = self._unconfirmed(self.settings.flush_timeout)
+        if not self.counts.waiting:
+            self._keeper.close(delete=True)
+        elif self._keeper.close(delete=False):
+            folder = self._keeper.folder
+            log.error("%s; they are in %s, and `jobtrail spool send` delivers them", unconfirmed, folder)
+        else:
+            log.error("%s; they are lost", unconfirmed)
+
+    def _flush(self, timeout: float) -> bool:
+        """Whether Kafka has answered everything in so many seconds."""
+        until = time.monotonic() + timeout
+        while self.counts.waiting and (left := until - time.monotonic()) > 0:
+            if not self._producer.flush(min(left, _POLL_SECONDS)):
+                time.sleep(_ROOM_PAUSE)  # the rest is being read from the spool
+        return not self.counts.waiting
 
     def topic_of(self, event_type: type[Event]) -> str:
         """The topic of an event type."""
@@ -287,44 +290,68 @@ class Publisher:
     def disown(self) -> None:
         """For the child after a fork: it is the parent's."""
         self._usable = False
+        self._keeper.disown()
 
-    def _produce(self, event: Event, settle: Settle) -> None:
+    def _produce(self, event: Event, receipt: Receipt | None) -> None:
         route = self._routes.get(type(event)) or self._route(type(event))
-        self._hand_over(route, route.encode(event), event.key, event.event_id, settle)
+        self._hand_over(route, route.encode(event), event.key, event.event_id, receipt)
 
     def _hand_over(
-        self,
-        route: _Route,
-        value: bytes,
-        key: bytes,
-        event_id: str | bytes,
-        settle: Settle,
+        self, route: _Route, value: bytes, key: bytes, event_id: str | bytes, receipt: Receipt | None
     ) -> None:
         if not self._usable:
             self._own()
         event_type, topic, type_header, _, _ = route
         headers = [_SPEC_VERSION, ("ce_id", event_id), type_header, self._source, _CONTENT_TYPE]
+        record = topic, key, value, headers
         while True:
-            producer = self._producer
-            try:
-                producer.produce(topic, value, key, on_delivery=settle, headers=headers)
-            except BufferError:
-                self._await_room(event_type)
-            except KafkaException as error:
-                if error.args[0].code() == KafkaError._FATAL:  # noqa: SLF001  # its public name
-                    self._renew(producer, error)
-                    continue
-                self._refuse(f"{event_type.__name__} ({len(value):,} bytes): {error.args[0].str()}")
+            group = self._in_flight.current
+            if group.spooled:
+                if self._to_keeper(event_type, record, receipt):
+                    break
+                if group is not self._in_flight.current:
+                    continue  # it takes nothing: the client may
             else:
-                break
+                answer = group if receipt is None else both(group, receipt)
+                group.records.append(record)  # first: it is to be found from now on
+                producer = self._producer.now
+                try:
+                    producer.produce(topic, value, key, on_delivery=answer, headers=headers)
+                except (BufferError, KafkaException) as error:
+                    self._keeper.not_taken(group, record)
+                    if isinstance(error, KafkaException):
+                        self._renew_or_refuse(producer, event_type, record, error)
+                        continue
+                else:
+                    break
+            self._await_room(event_type)
         self._full_since = None
         with self._lock:
             self._accepted += 1
             count = self._accepted
         if count % _BURST_EVENTS == 0:
-            began, self._counted_at = self._counted_at, time.monotonic()
-            if self._counted_at - began < _BURST_SECONDS:
-                self._take_in(0)
+            self._after_so_many()
+
+    def _after_so_many(self) -> None:
+        self._in_flight.turn()
+        began, self._counted_at = self._counted_at, time.monotonic()
+        if self._counted_at - began < _BURST_SECONDS:
+            self._take_in(0)
+
+    def _to_keeper(self, event_type: type[Event], record: Record, receipt: Receipt | None) -> bool:
+        while True:
+            producer = self._producer.now
+            try:
+                return self._keeper.take(record, receipt)
+            except KafkaException as error:
+                self._renew_or_refuse(producer, event_type, record, error)
+
+    def _renew_or_refuse(
+        self, producer: Producer, event_type: type[Event], record: Record, error: KafkaException
+    ) -> None:
+        if not gave_up(error):
+            self._refuse(f"{event_type.__name__} ({len(record[2]):,} bytes): {error.args[0].str()}")
+        self._producer.renew(producer, error)
 
     def _route(self, event_type: type[Event]) -> _Route:
         header: Header = ("ce_type", f"jobtrail.{event_type.__name__}")
@@ -336,74 +363,7 @@ class Publisher:
     def _take_in(self, seconds: float) -> None:
         """What became of earlier events, in the caller's thread."""
         self._caller_polled_at = time.monotonic()
-        self._wait_in(Producer.poll, seconds)
-
-    def _wait_in(self, wait: Callable[[Producer, float], int], seconds: float) -> int:
-        """Lets the client call back, in `poll` or `flush`; should it give up, another one takes its place."""
-        producer = self._producer
-        try:
-            return wait(producer, seconds)
-        except KafkaException as error:
-            if not error.args[0].fatal():
-                raise
-            self._renew(producer, error)
-            return len(self._producer)
-        finally:
-            if self._undelivered:
-                self._send_again()
-
-    def _flushed(self, timeout: float) -> bool:
-        """Whether all is answered within `timeout` seconds."""
-        deadline = time.monotonic() + timeout
-        while True:
-            left = self._wait_in(Producer.flush, max(0.0, deadline - time.monotonic()))
-            if left + len(self._producer) == 0 or time.monotonic() >= deadline:
-                return left == 0
-
-    def _renew(self, failed: Producer, why: KafkaException) -> None:
-        """Puts a new client in the place of one that gave up, and sends what that has not delivered.
-
-        Some of it may be in the log: an event that is there twice is one event.
-        """
-        with self._renewing:
-            if self._producer is not failed:
-                return
-            log.warning("the Kafka client gave up (%s); another one sends what waits", why.args[0].str())
-            self._producer = self._connect()
-            failed.purge()
-            while len(failed):
-                with contextlib.suppress(KafkaException):  # it says again that it gave up
-                    failed.poll(_POLL_SECONDS)
-            self._send_again()
-
-    def _is_undelivered(self, error: KafkaError, message: Message, settle: Settle) -> bool:
-        """Whether the client gave up before it was delivered: it is sent again, and settled then."""
-        if error.code() not in _GIVEN_UP:
-            return False
-        self._undelivered.append((message, settle))
-        return True
-
-    def _send_again(self) -> None:
-        with self._renewing:
-            while self._undelivered:
-                message, settle = self._undelivered[0]
-                producer = self._producer
-                try:
-                    producer.produce(
-                        message.topic() or "",
-                        message.value(),
-                        message.key(),
-                        on_delivery=settle,
-                        headers=message.headers(),
-                    )
-                except BufferError:
-                    producer.poll(_ROOM_PAUSE)
-                except KafkaException as error:
-                    if error.args[0].code() != KafkaError._FATAL:  # noqa: SLF001  # its public name
-                        raise
-                    self._renew(producer, error)
-                else:
-                    self._undelivered.popleft()
+        self._producer.poll(seconds)
 
     def _await_room(self, event_type: type[Event]) -> None:
         now = time.monotonic()
@@ -421,25 +381,29 @@ class Publisher:
             self._refused += 1
         raise PublishError(why)
 
-    def _settle(self, error: KafkaError | None, message: Message) -> None:
-        if error is None or not self._is_undelivered(error, message, self._count):
-            self._on_delivery(error, message)
-
-    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+    def _on_delivery(self, group: Group, error: KafkaError | None, message: Message, answer: Answer) -> bool:
+        if error is not None and self._producer.is_undelivered(error, message, answer):
+            return False
         with self._lock:
+            group.answered += 1
             if error is None:
                 self._delivered += 1
                 if self._failing:
                     self._failing.pop(message.topic() or "", None)
                 if self._away is not None:
                     self._away, self._away_said = None, False
-                return
+                return True
             self._failed += 1
             topic = message.topic() or ""
             known = self._failing.get(topic) == error.code()
             self._failing[topic] = error.code()
+        kept = error.code() not in _FOR_GOOD and self._keeper.keep(group, message)
         if not known:
-            log.error("Kafka at %s refuses events for topic %s: %s", self.address, topic, error.str())
+            where = f"; they are kept in {self._keeper.folder} for `jobtrail spool send`" if kept else ""
+            log.error(
+                "Kafka at %s refuses events for topic %s: %s%s", self.address, topic, error.str(), where
+            )
+        return True
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() in _AWAY or error.fatal():
@@ -451,7 +415,8 @@ class Publisher:
             if time.monotonic() - self._caller_polled_at < _BURST_SECONDS:
                 self._closed.wait(_BURST_SECONDS / 5)
             else:
-                self._wait_in(Producer.poll, _POLL_SECONDS)
+                self._producer.poll(_POLL_SECONDS)
+            self._keeper.look(time.monotonic())
             if self._away is None or self._away_said or not self.counts.waiting:
                 stuck_since = None
                 continue
@@ -459,7 +424,8 @@ class Publisher:
             if time.monotonic() - stuck_since > _STUCK_SECONDS:
                 self._away_said = True
                 away = ServerAwayError("Kafka", self.address, KAFKA_SETTING, self._away)
-                log.warning("%s; until it does, events wait in memory", away)
+                where = "in memory" if self._keeper.off else "on the disk"
+                log.warning("%s; until it does, events wait %s", away, where)
 
     def _patiently(self, wait: Callable[[float], bool]) -> bool:
         before = self.counts

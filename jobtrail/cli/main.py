@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "anomalies": ("anomalies", "list what contradicts itself"),
     "schedules": ("schedules", "list and run what runs at set times"),
     "archive": ("archive", "copy the event log to files, for rebuilds"),
+    "spool": ("spool", "list and send what Kafka did not take in time"),
     "heartbeat": ("heartbeat", "say that a dataplane is alive"),
     "worker-config": ("worker_config", "how workers run, by job type; pods for them"),
     "migrate": ("roles", "bring the database to the newest schema"),

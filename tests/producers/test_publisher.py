@@ -117,6 +117,7 @@ def test_a_queue_that_stays_full_is_an_error(nowhere: str, tmp_path: Path) -> No
     settings = Settings(
         home=tmp_path,
         kafka_bootstrap_servers=nowhere,
+        spool="off",
         flush_timeout=0.3,
         kafka_client={"queue.buffering.max.messages": "5"},
     )
@@ -242,7 +243,7 @@ def test_work_goes_on_without_a_broker(nowhere: str, tmp_path: Path) -> None:
     assert away.startswith(f"Kafka at {nowhere} does not answer")
     assert "JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS" in away
     assert lost.startswith(f"4 events were not confirmed by Kafka at {nowhere}")
-    assert lost.endswith("they are lost")
+    assert lost.endswith(f"they are in {tmp_path / 'spool'}, and `jobtrail spool send` delivers them")
 
 
 def test_what_was_counted_is_published_when_the_program_ends(settings: Settings) -> None:
@@ -369,6 +370,7 @@ except PublishError as error:
         HOME=str(tmp_path),
         FLUSH_TIMEOUT="2",
         KAFKA_QUEUE_BUFFERING_MAX_MESSAGES="1000",
+        SPOOL="off",
     )
     assert "the queue has been full for 2 s" in ended.stdout, ended.stderr
     assert ended.stderr.startswith(f"Kafka at {nowhere} does not answer")
@@ -379,7 +381,7 @@ def give_up(publisher: Publisher) -> None:
     (library,) = (Path(cimpl.__file__).parent.parent / "confluent_kafka.libs").glob("librdkafka*.so*")
     end = ctypes.CDLL(str(library)).rd_kafka_test_fatal_error
     end.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p)
-    client = ctypes.c_void_p.from_address(id(publisher._producer) + object.__basicsize__)
+    client = ctypes.c_void_p.from_address(id(publisher._producer.now) + object.__basicsize__)
     assert end(client, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, b"of a test") == 0
 
 
