@@ -191,7 +191,9 @@ def _attempt(job_id: int, number: int, log: Sequence[Seen]) -> Row:
     """What was told of an attempt; its status and end are not known yet."""
     ours = [seen for seen in log if getattr(seen.event, "attempt_number", None) == number]
     events = [seen.event for seen in ours]
-    taken = _first(events, e.AttemptStarted, lambda event: any(getattr(event, name) for name in WORKER))
+    taken = _first(
+        events, e.AttemptStarted, lambda event: any(getattr(event, name) is not None for name in WORKER)
+    )
     cancelled = _first(events, e.Cancelled)
     return {
         "job_id": job_id,

@@ -502,7 +502,7 @@ class Round:
         with psycopg.connect(self.database_url, row_factory=dict_row) as connection:
             for name, key in KEYS.items():
                 select = sql.SQL("SELECT * FROM jobtrail_g1.{}").format(sql.Identifier(name))
-                rows = [_shown(row) for row in connection.execute(select)]
+                rows = [read_row(row) for row in connection.execute(select)]
                 tables[name] = {tuple(row[column] for column in key): row for row in rows}
         return tables
 
@@ -566,7 +566,7 @@ def seen(message: Message) -> Seen:
     )
 
 
-def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+def read_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of a table as the golden fold gives it."""
     shown = {
         name: str(value)
