@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from jobtrail.producers.client import log
 
+Headers = list[tuple[str, str | bytes | None]] | dict[str, str | bytes | None]
 Answer = Callable[[KafkaError | None, Message], None]
 
 #: How deliveries end where the client gave up.
@@ -49,6 +50,23 @@ class LastingProducer:
         #: What a client that gave up has not delivered, and who is to be told of it.
         self._undelivered: deque[tuple[Message, Answer]] = deque()
         self._renewing = threading.RLock()
+
+    def produce(
+        self, topic: str, value: bytes | None, key: bytes | None, answer: Answer, headers: Headers
+    ) -> None:
+        """As the client's. Where callers must be quick they use `now`, and `renew` what gave up."""
+        while True:
+            producer = self.now
+            try:
+                return producer.produce(topic, value, key, on_delivery=answer, headers=headers)
+            except KafkaException as error:
+                if not gave_up(error):
+                    raise
+                self.renew(producer, error)
+
+    def __len__(self) -> int:
+        """Messages without an answer."""
+        return len(self.now) + len(self._undelivered)
 
     def poll(self, seconds: float) -> int:
         """As the client's: waits for answers; how many were taken in."""
@@ -94,21 +112,10 @@ class LastingProducer:
     def _send_again(self) -> None:
         with self._renewing:
             while self._undelivered:
-                message, answer = self._undelivered[0]
-                producer = self.now
+                message, answer = self._undelivered.popleft()
+                topic, headers = message.topic() or "", message.headers() or []
                 try:
-                    producer.produce(
-                        message.topic() or "",
-                        message.value(),
-                        message.key(),
-                        on_delivery=answer,
-                        headers=message.headers(),
-                    )
+                    self.produce(topic, message.value(), message.key(), answer, headers)
                 except BufferError:
-                    producer.poll(_PAUSE)
-                except KafkaException as error:
-                    if not gave_up(error):
-                        raise
-                    self.renew(producer, error)
-                else:
-                    self._undelivered.popleft()
+                    self._undelivered.appendleft((message, answer))
+                    self.now.poll(_PAUSE)

@@ -6,8 +6,6 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 import pytest
-from chaos.golden import Seen, Tables, golden_fold
-from chaos.rounds import KEYS, read_row
 from frames import frames_of
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +13,8 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from test_projection_laws import FRESH, _moved, any_event, law
 
+from chaos.golden import Seen, Tables, golden_fold
+from chaos.rounds import KEYS, read_row
 from jobtrail import events as e
 from jobtrail.projections.fold import fold
 from jobtrail.projections.store import Store

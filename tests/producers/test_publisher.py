@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import socket
@@ -14,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import KafkaError, cimpl
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from giving_up import WHERE, give_up
 from sdk_reading import Topics, messages, names, published, sdk_settings, value_of
 
 from jobtrail import codec, events
@@ -376,16 +375,7 @@ except PublishError as error:
     assert ended.stderr.startswith(f"Kafka at {nowhere} does not answer")
 
 
-def give_up(publisher: Publisher) -> None:
-    """Librdkafka's own trigger of what ends a client for good; Python has no name for it."""
-    (library,) = (Path(cimpl.__file__).parent.parent / "confluent_kafka.libs").glob("librdkafka*.so*")
-    end = ctypes.CDLL(str(library)).rd_kafka_test_fatal_error
-    end.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p)
-    client = ctypes.c_void_p.from_address(id(publisher._producer.now) + object.__basicsize__)
-    assert end(client, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, b"of a test") == 0
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="finds the client's library as its Linux wheel has it")
+@WHERE
 @pytest.mark.parametrize("ended_by", ["flush", "close", "receipts"])
 def test_a_client_that_gave_up_is_replaced_and_nothing_is_lost(
     settings: Settings, caplog: pytest.LogCaptureFixture, ended_by: str
@@ -396,7 +386,7 @@ def test_a_client_that_gave_up_is_replaced_and_nothing_is_lost(
         receipts = []
         for at, event in enumerate(sent):
             if at in {1_000, 2_000}:
-                give_up(publisher)
+                give_up(publisher._producer)
             if at % 2:
                 receipts.append(publisher.send(event))
             else:
