@@ -6,6 +6,7 @@ projector has folded these messages (we were replaced) and nothing is written.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -29,6 +30,17 @@ from jobtrail.projections.rules import Table
 from jobtrail.projections.tables import ABOUT_WORKER, HEARTBEATS, TABLES, VERSION
 
 PROJECTION_SET: Final = "core"
+#: What a projector that was stopped, or whose machine is gone, may cost whoever replaced it: its transaction,
+#: with the checkpoints in it, is ended by Postgres. (idle_in_transaction_session_timeout does not count the
+#: time within a pipeline.) And who waits for another's lock looks up now and then, to be told to stop.
+SESSION: Final = {
+    "idle_in_transaction_session_timeout": "30s",
+    "transaction_timeout": "300s",
+    "lock_timeout": "30s",
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
 #: So many jobs are derived by plans that are made once, and find everything by key.
 FEW_JOBS: Final = 200
 #: Deleted rows in the working tables from which on they are made anew.
@@ -67,6 +79,12 @@ class Store:
         """Connects. Raises psycopg.OperationalError where Postgres does not answer."""
         connection = psycopg.connect(
             database_url, autocommit=True, connect_timeout=10, application_name="jobtrail-projector"
+        )
+        # Those that this Postgres knows: transaction_timeout came with 17.
+        connection.execute(
+            "SELECT set_config(s.name, wanted.value, false) FROM pg_settings s"
+            " JOIN jsonb_each_text(%s::jsonb) wanted ON wanted.key = s.name",
+            (json.dumps(SESSION),),
         )
         return cls(connection, projection_set)
 

@@ -9,26 +9,21 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import cache
-from typing import Any
 
 import psycopg
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, TopicPartition
+from projecting import Pair, consumed, created, pair, publish, query, running, stats, wait_for
 from wire import AT, ID, encoded, newest
 
-from jobtrail import codec
 from jobtrail.consumers.dead_letters import relay_once
 from jobtrail.consumers.projector import project_until_caught_up, run_projector
 from jobtrail.consumers.status import Status
 from jobtrail.errors import LogError
 from jobtrail.events import (
     CancelRequested,
-    Event,
     JobCreated,
     JobFailed,
     Label,
@@ -36,77 +31,6 @@ from jobtrail.events import (
     WorkspaceRegistered,
 )
 from jobtrail.settings import Settings
-
-Pair = tuple[bytes | None, bytes | None]
-
-
-def publish(settings: Settings, pairs: list[Pair], topic: str | None = None) -> None:
-    producer = producers(settings.kafka_bootstrap_servers)
-    for key, value in pairs:
-        producer.produce(topic or settings.events_topic, value, key)
-    assert producer.flush(30) == 0
-
-
-@cache
-def producers(address: str) -> Producer:
-    return Producer({"bootstrap.servers": address, "enable.idempotence": True, "log_level": 2})
-
-
-def pair(event: Event) -> Pair:
-    return event.key, codec.encode(event)
-
-
-def created(job_id: int) -> JobCreated:
-    return JobCreated(job_id=job_id, config_type="sync", config_id="c")
-
-
-def stats(job_id: int = 7, sequence: int = 1, **fields: Any) -> StreamStats:
-    return StreamStats(
-        job_id=job_id, attempt_number=0, stream_name="users", reporter="source", sequence=sequence, **fields
-    )
-
-
-def query(settings: Settings, text: str) -> list[tuple[Any, ...]]:
-    assert settings.database_url is not None
-    with psycopg.connect(settings.database_url) as connection:
-        return connection.execute(text.encode()).fetchall()
-
-
-def consumed(settings: Settings, topic: str, count: int) -> list[Any]:
-    consumer = Consumer(
-        {
-            "bootstrap.servers": settings.kafka_bootstrap_servers,
-            "group.id": "reader",
-            "auto.offset.reset": "earliest",
-        }
-    )
-    consumer.assign([TopicPartition(topic, 0, 0)])
-    try:
-        return list(consumer.consume(count, 10))
-    finally:
-        consumer.close()
-
-
-@contextmanager
-def running(settings: Settings) -> Iterator[list[Status]]:
-    stop, heard, failed = threading.Event(), list[Status](), list[BaseException]()
-
-    def run() -> None:
-        try:
-            run_projector(settings, stop, heard.append)
-        except BaseException as error:  # noqa: BLE001  # handed on below
-            failed.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield heard
-    finally:
-        stop.set()
-        thread.join(30)
-    assert not thread.is_alive()
-    if failed:
-        raise failed[0]
 
 
 def test_events_become_rows(settings: Settings) -> None:
@@ -251,13 +175,6 @@ def test_two_projectors_share_the_partitions_and_nothing_is_lost_or_folded_twice
     assert second
     assert first[-1].messages + second[-1].messages == 400
     assert query(settings, "SELECT sum(next_offset)::int FROM jobtrail.checkpoints") == [(400,)]
-
-
-def wait_for(settings: Settings, condition: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while query(settings, condition) != [(True,)]:
-        assert time.monotonic() < deadline, condition
-        time.sleep(0.05)
 
 
 def test_a_gap_is_a_loud_stop_that_names_it(settings: Settings, kafka_admin: AdminClient) -> None:
