@@ -103,7 +103,10 @@ sleeps 10 s, so that a crash loses seconds of what projectors committed, and the
 **{done} rounds, {events:,} events in {messages:,} messages, {confirmed:,} events confirmed to their
 producers, {faults:,} faults: {lost} lost, {doubled} doubled, {different} of {rows:,} rows different,
 {problems} other problems.** At least {fewest_events:,} events and {fewest_faults} faults a round.
-Projectors found their checkpoint elsewhere, and wrote nothing, {replaced:,} times.
+Projectors found their checkpoint elsewhere, and wrote nothing, {replaced:,} times. Producers' Kafka clients
+gave up for good, and were replaced, {clients_replaced:,} times.
+
+Doubled are rows that no event gives, and messages that are there more often than they can have been sent.
 
 | fault | times |
 |---|---|
@@ -123,7 +126,7 @@ def page(found: Sequence[Found], first: int, seconds: float) -> str:
         for name in ("lost", "doubled", "different", "problems", "faults")
     } | {
         name: sum(getattr(each, name) for each in found)
-        for name in ("events", "messages", "confirmed", "rows", "replaced")
+        for name in ("events", "messages", "confirmed", "rows", "replaced", "clients_replaced")
     }
     return HEAD.format(
         rounds=len(found),

@@ -44,6 +44,8 @@ PATIENCE: Final = 90.0
 TICK: Final = 0.02
 #: Said by a projector whose checkpoint was elsewhere: it was replaced, or Postgres forgot.
 REPLACED: Final = "reading the checkpoints anew"
+#: Said by a producer whose Kafka client was replaced: what waited was sent again, and may be there twice.
+GAVE_UP: Final = "the Kafka client gave up"
 #: Table → its key. Compared are all columns that the golden fold gives.
 KEYS: Final = {
     "jobs": ("job_id",),
@@ -74,6 +76,8 @@ class Found:
     faults: list[str] = field(default_factory=list)
     #: How often a projector found its checkpoint elsewhere, and wrote nothing.
     replaced: int = 0
+    #: How often a producer's Kafka client gave up for good, and another one took its place.
+    clients_replaced: int = 0
     seconds: float = 0.0
     #: Confirmed events that are not in the topics; rows that are missing.
     lost: list[str] = field(default_factory=list)
@@ -226,7 +230,7 @@ class Round:
     def start_producer(self) -> Slot:
         """One more."""
         load = self._loads[len(self.producers)]
-        log, ledger = self.folder / f"producer-{load.producer}.log", self._ledger(load.producer)
+        log, ledger = self._producer_log(load.producer), self._ledger(load.producer)
 
         def start(_times: int) -> ForkServerProcess:
             args = (self.environment, log, ledger, load)
@@ -241,6 +245,9 @@ class Round:
 
     def _told(self, projector: int, times: int) -> Path:
         return self.folder / f"projector-{projector}.{times}.point"
+
+    def _producer_log(self, producer: int) -> Path:
+        return self.folder / f"producer-{producer}.log"
 
     def _ledger(self, producer: int) -> Path:
         return self.folder / f"ledger-{producer}"
@@ -471,12 +478,15 @@ class Round:
             (self.folder / "plan.txt").write_text(f"{self.plan}\ndone: {found.faults}\n")
 
     def _sent(self) -> Counter[str]:
-        """Event id → how often it can have been sent: each start of its producer may send all of it."""
+        """Event id → how often it can have been sent: whenever its producer or its client began."""
         sent: Counter[str] = Counter()
         for load, slot in zip(self._loads, self.producers, strict=True):
-            events = workload(load.seed, load.count, load.begin)
-            for event in share(events, load.seed, load.producer, load.producers):
-                sent[event.event_id] += slot.starts
+            clients = self._producer_log(load.producer).read_text().count(GAVE_UP)
+            self.found.clients_replaced += clients
+            for event in share(
+                workload(load.seed, load.count, load.begin), load.seed, load.producer, PRODUCERS
+            ):
+                sent[event.event_id] += slot.starts + clients
         return sent
 
     def read_log(self) -> list[Seen]:
