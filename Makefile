@@ -6,10 +6,11 @@ STAMP := $(VENV)/.installed
 DEMO_ARGS ?=
 TEST_ARGS ?=
 BENCH_ARGS ?=
+CHAOS_ARGS ?= --write benchmarks/CHAOS.md
 FUZZ_ARGS ?=
 ROOMS := jobtrail producers consumers projections tests
 
-.PHONY: help setup demo test bench-cleanup bench-decode bench-emit bench-freshness bench-growth bench-outage bench-read bench-reads-during bench-replay bench-tap fuzz check \
+.PHONY: help setup demo test chaos bench-cleanup bench-decode bench-emit bench-freshness bench-growth bench-outage bench-read bench-reads-during bench-replay bench-tap fuzz check \
 	format schemas lock clean
 
 help: ## What there is to make
@@ -29,6 +30,9 @@ demo: $(STAMP) ## Three real jobs through a real Kafka into a real Postgres; DEM
 
 test: $(STAMP) ## All tests, on real servers that two workers share
 	$(BIN)/python -m pytest -n 2 $(TEST_ARGS)
+
+chaos: $(STAMP) ## 200 seeded rounds of faults against the golden fold; CHAOS_ARGS, such as --rounds 1 --seed 17
+	PYTHONPATH=tests:benchmarks $(BIN)/python -m chaos $(CHAOS_ARGS)
 
 bench-replay: $(STAMP) ## How fast a log is replayed, beside Flink SQL, Debezium, Quix Streams and Faust; BENCH_ARGS, such as --rounds 1
 	$(BIN)/python benchmarks/replay.py --check $(BENCH_ARGS)

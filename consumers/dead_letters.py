@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -25,6 +26,7 @@ from jobtrail.consumers.waiting import (
 )
 from jobtrail.errors import PublishError
 from jobtrail.producers.client import client_config
+from jobtrail.producers.lasting import LastingProducer
 from jobtrail.projections.letters import DeadLetter
 from jobtrail.running import kafka_address
 from jobtrail.settings import Settings
@@ -66,7 +68,10 @@ class Relay:
         self._topic = settings.dead_letters_topic
         self._database_url = database_address(settings)
         self._kafka_address = kafka_address(settings)
-        self._producer = Producer(
+        self._producer = LastingProducer(partial(self._connect, settings))
+
+    def _connect(self, settings: Settings) -> Producer:
+        return Producer(
             {
                 **client_config(settings, self._kafka_address),
                 "enable.idempotence": True,
@@ -151,18 +156,19 @@ class Relay:
         without: tuple[str, ...],
         reported: Callable[[DeadLetter, KafkaError | None], None],
     ) -> None:
-        def delivered(error: KafkaError | None, _message: Message) -> None:
-            reported(letter, error)
+        def delivered(error: KafkaError | None, message: Message) -> None:
+            if error is None or not self._producer.is_undelivered(error, message, delivered):
+                reported(letter, error)
 
         headers = _headers(letter, without)
         value = None if "value" in without else letter.value
         key = None if "key" in without else letter.key
         try:
             try:
-                self._producer.produce(self._topic, value, key, headers=headers, on_delivery=delivered)
+                self._producer.produce(self._topic, value, key, delivered, headers)
             except BufferError:  # the client's queue is full
                 self._producer.flush(CONFIRM_TIMEOUT)
-                self._producer.produce(self._topic, value, key, headers=headers, on_delivery=delivered)
+                self._producer.produce(self._topic, value, key, delivered, headers)
         except BufferError:  # still: what it holds is not confirmed either
             reported(letter, KafkaError(KafkaError._QUEUE_FULL))  # noqa: SLF001  # as librdkafka names its own
         except KafkaException as error:

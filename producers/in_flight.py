@@ -9,12 +9,14 @@ from typing import Final
 
 from confluent_kafka import KafkaError, Message
 
+from jobtrail.producers.lasting import Answer
 from jobtrail.producers.spool import Place, Record
 
 #: Looks of the publisher's thread that a group stays after its last event: a caller may be about to add one.
 _LINGER: Final = 2
 
-OnDelivery = Callable[["Group", KafkaError | None, Message], None]
+#: Takes in an answer for a group; False where the event is sent again, and its `Answer` asked anew.
+OnDelivery = Callable[["Group", KafkaError | None, Message, Answer], bool]
 
 
 class Group:
@@ -38,7 +40,7 @@ class Group:
 
     def __call__(self, error: KafkaError | None, message: Message) -> None:
         """Takes in the answer to one of them."""
-        self.on_delivery(self, error, message)
+        self.on_delivery(self, error, message, self)
 
     @property
     def waiting(self) -> int:

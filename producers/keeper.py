@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Literal
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from jobtrail.producers.client import log
 from jobtrail.producers.in_flight import Group, InFlight, OnDelivery
+from jobtrail.producers.lasting import LastingProducer, gave_up
 from jobtrail.producers.receipt import Receipt
 from jobtrail.producers.spool import Place, Record, Spool, SpoolError, folder_of
 from jobtrail.settings import Settings
@@ -36,7 +37,7 @@ class Keeper:
         self,
         settings: Settings,
         spool: Literal["outage", "always", "off"],
-        producer: Producer,
+        producer: LastingProducer,
         on_delivery: OnDelivery,
     ) -> None:
         self.folder: Path = folder_of(settings.home)
@@ -76,7 +77,7 @@ class Keeper:
             if self._unsent is None:
                 answer = group if receipt is None else both(group, receipt)
                 try:
-                    self._producer.produce(topic, value, key, on_delivery=answer, headers=headers)
+                    self._producer.now.produce(topic, value, key, on_delivery=answer, headers=headers)
                 except BufferError:
                     self._unsent = place
                 except KafkaException:
@@ -199,9 +200,13 @@ class Keeper:
                 receipt = self._awaited.get(place)
                 answer = group if receipt is None else both(group, receipt)
                 try:
-                    self._producer.produce(topic, value, key, on_delivery=answer, headers=headers)
+                    self._producer.now.produce(topic, value, key, on_delivery=answer, headers=headers)
                 except BufferError:
                     return False
+                except KafkaException as error:
+                    if not gave_up(error):
+                        raise
+                    return False  # until another client is there
                 self._awaited.pop(place, None)
                 group.records.append(record)
                 group.spool(place)
@@ -225,7 +230,7 @@ def both(group: Group, receipt: Receipt) -> Callable[[KafkaError | None, Message
     """Takes in the answer to an event that somebody may wait for."""
 
     def settle(error: KafkaError | None, message: Message) -> None:
-        group(error, message)
-        receipt.settle(error, message)
+        if group.on_delivery(group, error, message, settle):
+            receipt.settle(error, message)
 
     return settle

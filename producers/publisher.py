@@ -28,6 +28,7 @@ from jobtrail.producers.client import client_config, log, worker_name
 from jobtrail.producers.facts import make
 from jobtrail.producers.in_flight import Group
 from jobtrail.producers.keeper import Keeper, both
+from jobtrail.producers.lasting import Answer, LastingProducer, gave_up
 from jobtrail.producers.receipt import Counts, Receipt
 from jobtrail.producers.scrub import known
 from jobtrail.producers.spool import Header, Record
@@ -124,7 +125,7 @@ class Publisher:
         self._closed = threading.Event()
         #: False once it is closed, and in a process that was forked since.
         self._usable = True
-        self._producer = self._connect()
+        self._producer = LastingProducer(self._connect)
         spool = "off" if drop_after else self.settings.spool
         self._keeper = Keeper(self.settings, spool, self._producer, self._on_delivery)
         self._in_flight = self._keeper.in_flight
@@ -225,7 +226,7 @@ class Publisher:
         """Raises ServerAwayError unless Kafka answers within `timeout` seconds."""
         self._own()
         try:
-            self._producer.list_topics(self.settings.events_topic, timeout=timeout)
+            self._producer.now.list_topics(self.settings.events_topic, timeout=timeout)
         except KafkaException as error:
             raise ServerAwayError("Kafka", self.address, KAFKA_SETTING, error.args[0].str()) from None
 
@@ -335,12 +336,14 @@ class Publisher:
             else:
                 answer = group if receipt is None else both(group, receipt)
                 group.records.append(record)  # first: it is to be found from now on
+                producer = self._producer.now
                 try:
-                    self._producer.produce(topic, value, key, on_delivery=answer, headers=headers)
+                    producer.produce(topic, value, key, on_delivery=answer, headers=headers)
                 except (BufferError, KafkaException) as error:
                     self._keeper.not_taken(group, record)
                     if isinstance(error, KafkaException):
-                        self._refuse_such(event_type, record, error)
+                        self._renew_or_refuse(producer, event_type, record, error)
+                        continue
                 else:
                     break
             self._await_room(event_type)
@@ -358,13 +361,19 @@ class Publisher:
             self._take_in(0)
 
     def _to_keeper(self, event_type: type[Event], record: Record, receipt: Receipt | None) -> bool:
-        try:
-            return self._keeper.take(record, receipt)
-        except KafkaException as error:
-            self._refuse_such(event_type, record, error)
+        while True:
+            producer = self._producer.now
+            try:
+                return self._keeper.take(record, receipt)
+            except KafkaException as error:
+                self._renew_or_refuse(producer, event_type, record, error)
 
-    def _refuse_such(self, event_type: type[Event], record: Record, error: KafkaException) -> NoReturn:
-        self._refuse(f"{event_type.__name__} ({len(record[2]):,} bytes): {error.args[0].str()}")
+    def _renew_or_refuse(
+        self, producer: Producer, event_type: type[Event], record: Record, error: KafkaException
+    ) -> None:
+        if not gave_up(error):
+            self._refuse(f"{event_type.__name__} ({len(record[2]):,} bytes): {error.args[0].str()}")
+        self._producer.renew(producer, error)
 
     def _route(self, event_type: type[Event]) -> _Route:
         header: Header = ("ce_type", f"jobtrail.{event_type.__name__}")
@@ -396,7 +405,9 @@ class Publisher:
             self._refused += 1
         raise PublishError(why)
 
-    def _on_delivery(self, group: Group, error: KafkaError | None, message: Message) -> None:
+    def _on_delivery(self, group: Group, error: KafkaError | None, message: Message, answer: Answer) -> bool:
+        if error is not None and self._producer.is_undelivered(error, message, answer):
+            return False
         with self._lock:
             group.answered += 1
             if error is None:
@@ -405,7 +416,7 @@ class Publisher:
                     self._failing.pop(message.topic() or "", None)
                 if self._away is not None:
                     self._away, self._away_said = None, False
-                return
+                return True
             self._failed += 1
             topic = message.topic() or ""
             known = self._failing.get(topic) == error.code()
@@ -416,6 +427,7 @@ class Publisher:
             log.error(
                 "Kafka at %s refuses events for topic %s: %s%s", self.address, topic, error.str(), where
             )
+        return True
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() in _AWAY or error.fatal():

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -14,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from jobtrail.errors import PublishError, ServerAwayError
 from jobtrail.producers.client import client_config
+from jobtrail.producers.lasting import LastingProducer
 from jobtrail.producers.spool import SUFFIX, folder_of, lock, records
 from jobtrail.running import KAFKA_SETTING, kafka_address
 from jobtrail.settings import Settings
@@ -80,7 +82,17 @@ def send(settings: Settings, tell: Callable[[int, int], None] = lambda _done, _t
 class _Sender:
     def __init__(self, settings: Settings, total: int, tell: Callable[[int, int], None]) -> None:
         self._address = kafka_address(settings)
-        self._producer = Producer(
+        self._producer = LastingProducer(partial(self._connect, settings))
+        self._total, self._tell = total, tell
+        self._done = 0
+        self._refused: str | None = None
+        try:
+            self._producer.now.list_topics(settings.events_topic, timeout=PATIENCE)
+        except KafkaException as error:
+            raise self._away(error.args[0].str()) from None
+
+    def _connect(self, settings: Settings) -> Producer:
+        return Producer(
             {
                 "compression.type": "lz4",
                 **client_config(settings, self._address),
@@ -90,20 +102,13 @@ class _Sender:
                 "message.timeout.ms": 0,
             }
         )
-        self._total, self._tell = total, tell
-        self._done = 0
-        self._refused: str | None = None
-        try:
-            self._producer.list_topics(settings.events_topic, timeout=PATIENCE)
-        except KafkaException as error:
-            raise self._away(error.args[0].str()) from None
 
     def send(self, left: Left, file: BinaryIO) -> None:
         """Sends a segment, and waits until Kafka has it. Raises ServerAwayError, PublishError."""
         for (topic, key, value, headers), _ in records(file):
             while True:
                 try:
-                    self._producer.produce(topic, value, key, headers=headers, on_delivery=self._heard)
+                    self._producer.produce(topic, value, key, self._heard, headers)
                 except BufferError:
                     self._await_answer()
                 except KafkaException as error:
@@ -122,8 +127,10 @@ class _Sender:
             " Delete the file to give it up"
         )
 
-    def _heard(self, error: KafkaError | None, _message: Message) -> None:
+    def _heard(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
+            if self._producer.is_undelivered(error, message, self._heard):
+                return
             self._refused = self._refused or error.str()
         self._done += 1
 

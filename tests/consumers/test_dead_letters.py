@@ -13,10 +13,11 @@ import pytest
 from confluent_kafka import Consumer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic, TopicPartition
+from giving_up import WHERE, give_up
 
 from jobtrail.consumers import dead_letters
 from jobtrail.consumers.batch import Batch
-from jobtrail.consumers.dead_letters import relay_once, relaying
+from jobtrail.consumers.dead_letters import Relay, relay_once, relaying
 from jobtrail.consumers.records import Records
 from jobtrail.errors import PublishError, ServerAwayError
 from jobtrail.projections.letters import DeadLetter
@@ -205,3 +206,14 @@ def test_halves_of_a_batch_move_the_same_checkpoints_as_the_whole() -> None:
             assert move.expected == reached[move.topic, move.partition] < move.next
             reached[move.topic, move.partition] = move.next
     assert reached == {("events", 0): 8, ("events", 1): 12, ("registry", 0): 10}
+
+
+@WHERE
+def test_a_client_that_gave_up_is_replaced(settings: Settings) -> None:
+    """Before the first letter, and between two times."""
+    relay = Relay(settings)
+    for count in (3, 4):
+        give_up(relay._producer)
+        put(settings, count)
+        relay.publish()
+        assert len(published(settings)) == count

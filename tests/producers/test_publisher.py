@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
+from giving_up import WHERE, give_up
 from sdk_reading import Topics, messages, names, published, sdk_settings, value_of
 
 from jobtrail import codec, events
@@ -372,3 +373,31 @@ except PublishError as error:
     )
     assert "the queue has been full for 2 s" in ended.stdout, ended.stderr
     assert ended.stderr.startswith(f"Kafka at {nowhere} does not answer")
+
+
+@WHERE
+@pytest.mark.parametrize("ended_by", ["flush", "close", "receipts"])
+def test_a_client_that_gave_up_is_replaced_and_nothing_is_lost(
+    settings: Settings, caplog: pytest.LogCaptureFixture, ended_by: str
+) -> None:
+    """It happens when a connection breaks while the broker restarts, and refuses all that waits and comes."""
+    sent = [heartbeat(number % 1024) for number in range(3_000)]
+    with Publisher(settings) as publisher:
+        receipts = []
+        for at, event in enumerate(sent):
+            if at in {1_000, 2_000}:
+                give_up(publisher._producer)
+            if at % 2:
+                receipts.append(publisher.send(event))
+            else:
+                publisher.publish(event)
+        if ended_by == "flush":
+            publisher.flush()
+        elif ended_by == "receipts":
+            assert all(receipt.wait(30) for receipt in receipts)
+    assert all(receipt.done and receipt.error is None for receipt in receipts)
+    counts = publisher.counts
+    assert (counts.accepted, counts.delivered, counts.failed) == (3_000, 3_000, 0)
+    found = {codec.decode(value_of(message)).event_id for message in messages(settings)}
+    assert found == {event.event_id for event in sent}
+    assert caplog.text.count("gave up") == 2
