@@ -61,6 +61,8 @@ class AttemptLog:
         self._head = True
         self._lock = threading.Lock()
         self._last: dict[str, deque[str]] = {}
+        #: Most characters of a line: its bytes fit into a part, whatever they are.
+        self._longest = min(LINE_LIMIT, limit // 24)
         #: Who is printing a private key.
         self._keys: set[str] = set()
         self._file: IO[bytes] | None = None
@@ -79,9 +81,9 @@ class AttemptLog:
         moment = (at or utc_now()).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
         with self._lock:
             for line in self._without_keys(origin, text):
-                shown = visible(line.rstrip("\r")[:LINE_LIMIT])
-                if len(line) > LINE_LIMIT:
-                    shown += f" … {len(line) - LINE_LIMIT:,} characters cut"
+                shown = visible(line.rstrip("\r")[: self._longest])
+                if len(line) > self._longest:
+                    shown += f" … {len(line) - self._longest:,} characters cut"
                 self._last.setdefault(origin, deque(maxlen=LAST_LINES)).append(shown)
                 self._put(f"{moment} {origin:<11} {shown}\n".encode())
 
