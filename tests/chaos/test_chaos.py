@@ -73,6 +73,8 @@ def test_commits_that_postgres_forgot_are_lost_where_offsets_are_not_expected(
 ) -> None:
     """A projector goes on from where it was; that its rows are gone, only the checkpoint can tell it."""
     this = published(chaos, tmp_path, Point("after_commit", 4, signal.SIGSTOP), breakage)
+    with psycopg.connect(chaos.postgres, autocommit=True) as connection:
+        connection.execute("SELECT pg_reload_conf()")  # wakes the WAL writer, which then sleeps its 10 s
     projector = this.start_projector(this.plan.points[0])
     wait_for(lambda: stopped_at_its_point(this), this)
     before = this.checkpoints()
