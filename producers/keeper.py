@@ -59,6 +59,8 @@ class Keeper:
         self._troubled = False
         self._calm_since = self._synced_at = 0.0
         self._error: str | None = None
+        #: Whether what came before the events of today's group is in the spool.
+        self._copied = True
 
     def take(self, record: Record, receipt: Receipt | None) -> bool:
         """Writes an event to the spool, then hands it on if there is room; whether it is accepted.
@@ -69,7 +71,7 @@ class Keeper:
         topic, key, value, headers = record
         with self._busy:
             group = self.in_flight.current
-            place = self._write(record)
+            place = self._write(record) if self._copied or self._copy() else None
             if place is None:
                 if self._unsent is None:
                     self.in_flight.turn(spooled=False)
@@ -175,16 +177,19 @@ class Keeper:
         self._error = None
         return place
 
-    def _copy(self) -> None:
-        """Those that wait and did not go to the spool when they came."""
+    def _copy(self) -> bool:
+        """Writes those that wait and did not go to the spool when they came; whether it took them all."""
+        self._copied = False
         for group in self.in_flight:
             if group.spooled or not group.waiting:
                 continue
             for record in group.records[group.on_disk :]:
                 place = self._write(record)
                 if place is None:
-                    return
+                    return False
                 group.spool(place)
+        self._copied = True
+        return True
 
     def _hand_on(self) -> bool:
         """Hands a few events that are in the spool alone to the client; whether there may be more."""
