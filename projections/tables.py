@@ -17,9 +17,10 @@ import polars as pl
 from jobtrail import events as e
 from jobtrail.projections.rules import EventType, Extreme, Facts, Given, Prepare, Row, Table, Where
 
-#: Of all that is declared here and in derive.sql. Whoever changes what the rows of an old event would be
-#: raises it: the next release then makes a new generation by a rebuild, and leaves the old one to those who
-#: serve from it. A migration that only adds what old rows can go without needs none.
+#: Of all that is declared here and in derive.sql, and of what `producers/scrub.py` takes out. Whoever changes
+#: what the rows of an old event would be raises it: the next release then makes a new generation by a
+#: rebuild, and leaves the old one to those who serve from it. A migration that only adds what old rows can go
+#: without needs none.
 VERSION: Final = 1
 
 JOB_EVENTS: Final[tuple[EventType, ...]] = tuple(t for t in e.EVENT_TYPES if issubclass(t, e.JobEvent))
