@@ -86,7 +86,9 @@ def test_down_stops_what_a_killed_up_left_and_data_stay(home: Path, settings: Se
         up.url()
         with Publisher(mine) as publisher:
             publisher.publish_all(succeeded_job(7))
-        assert jobtrail(mine, "jobs", "watch", "7").returncode == 0
+        until = time.monotonic() + PATIENCE
+        while jobtrail(mine, "jobs", "watch", "7").returncode:  # the projector may still join its group
+            assert time.monotonic() < until
         assert up.end(signal.SIGKILL) == -signal.SIGKILL
     assert running(home) is not None
     stopped = jobtrail(mine, "down")

@@ -387,6 +387,12 @@ def test_not_enough_replicas_are_waited_for_on_the_disk(settings: Settings, kafk
         topic = ConfigResource(ConfigResource.Type.TOPIC, settings.events_topic, incremental_configs=[entry])
         for done in kafka_admin.incremental_alter_configs([topic]).values():
             done.result(30)
+        until = time.monotonic() + 30
+        while True:  # a broker hears of it a moment later
+            (told,) = kafka_admin.describe_configs([topic]).values()
+            if told.result(30)["min.insync.replicas"].value == str(replicas):
+                break
+            assert time.monotonic() < until
 
     need(2)
     with Publisher(settings) as publisher:
