@@ -450,7 +450,11 @@ def main() -> int:
         home.chmod(0o755)  # as root, another account may run a server
         servers = stack.enter_context(embedded.servers(home, postgres=False, on_progress=_say))
         settings = Settings(
-            home=home, kafka_bootstrap_servers=servers.kafka_bootstrap_servers, partitions=4, worker="bench:1"
+            spool="off",  # the raw side keeps nothing on the disk either
+            home=home,
+            kafka_bootstrap_servers=servers.kafka_bootstrap_servers,
+            partitions=4,
+            worker="bench:1",
         )
         found = measured(Bench(settings), options.events, options.rounds)
     bounds = verdicts(found)

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from jobtrail.producers.client import log
-from jobtrail.producers.in_flight import Group, InFlight, OnDelivery
+from jobtrail.producers.in_flight import Group, InFlight, OnDelivery, Waiting
 from jobtrail.producers.lasting import LastingProducer, gave_up
 from jobtrail.producers.receipt import Receipt
 from jobtrail.producers.spool import Place, Record, Spool, SpoolError, folder_of
@@ -39,7 +39,9 @@ class Keeper:
         spool: Literal["outage", "always", "off"],
         producer: LastingProducer,
         on_delivery: OnDelivery,
+        whole: Callable[[Waiting], Record],
     ) -> None:
+        """`whole`: an event with all of its headers."""
         self.folder: Path = folder_of(settings.home)
         self.off = spool == "off"
         #: What may have no answer from Kafka yet. Events of a group that is `spooled` go through `take`.
@@ -47,6 +49,7 @@ class Keeper:
         self._always = spool == "always"
         self._fsync = settings.spool_fsync
         self._producer = producer
+        self._whole = whole
         #: Held to write to the spool, or to read from it.
         self._busy = threading.Lock()
         self._spool = Spool(self.folder, settings.spool_limit)
@@ -62,13 +65,13 @@ class Keeper:
         #: Whether what came before the events of today's group is in the spool.
         self._copied = True
 
-    def take(self, record: Record, receipt: Receipt | None) -> bool:
+    def take(self, event: Waiting, receipt: Receipt | None) -> bool:
         """Writes an event to the spool, then hands it on if there is room; whether it is accepted.
 
         Where the spool takes nothing, the next group is not `spooled`, unless others wait in it already.
         Raises KafkaException where the client does not take such an event at all; then nothing is kept.
         """
-        topic, key, value, headers = record
+        record = topic, key, value, headers = self._whole(event)
         with self._busy:
             group = self.in_flight.current
             place = self._write(record) if self._copied or self._copy() else None
@@ -86,7 +89,7 @@ class Keeper:
                     self._spool.take_back(place)
                     raise
                 else:
-                    group.records.append(record)
+                    group.records.append(event)
                     if group.spooled:
                         group.spool(place)
                     return True
@@ -94,24 +97,24 @@ class Keeper:
                 self._awaited[place] = receipt
             return True
 
-    def not_taken(self, group: Group, record: Record) -> None:
+    def not_taken(self, group: Group, event: Waiting) -> None:
         """The client did not take an event that was added to a group."""
         with self._busy:
-            if group.records.index(record) < group.on_disk:
+            if group.records.index(event) < group.on_disk:
                 group.answered += 1  # it was copied meanwhile; sent twice it does no harm
             else:
-                group.records.remove(record)
+                group.records.remove(event)
 
     def keep(self, group: Group, message: Message) -> bool:
         """Whether an event that Kafka refused is kept on the disk."""
         self._troubled = True
         value = message.value()
-        record = next((record for record in group.records if record[2] == value), None)
-        if self.off or record is None:
+        event = next((event for event in group.records if event[2] == value), None)
+        if self.off or event is None:
             return False
         with self._busy:
             try:
-                self._kept.write(record)
+                self._kept.write(self._whole(event))
             except SpoolError as error:
                 self._say(error)
                 return False
@@ -183,8 +186,8 @@ class Keeper:
         for group in self.in_flight:
             if group.spooled or not group.waiting:
                 continue
-            for record in group.records[group.on_disk :]:
-                place = self._write(record)
+            for event in group.records[group.on_disk :]:
+                place = self._write(self._whole(event))
                 if place is None:
                     return False
                 group.spool(place)
@@ -213,7 +216,7 @@ class Keeper:
                         raise
                     return False  # until another client is there
                 self._awaited.pop(place, None)
-                group.records.append(record)
+                group.records.append((*record, None))
                 group.spool(place)
                 self._unsent = behind
             self._unsent = None
@@ -235,7 +238,7 @@ def both(group: Group, receipt: Receipt) -> Callable[[KafkaError | None, Message
     """Takes in the answer to an event that somebody may wait for."""
 
     def settle(error: KafkaError | None, message: Message) -> None:
-        if group.on_delivery(group, error, message, settle):
+        if group.answers.on_delivery(group, error, message, settle):
             receipt.settle(error, message)
 
     return settle

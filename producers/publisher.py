@@ -26,7 +26,7 @@ from jobtrail.errors import PublishError, ServerAwayError, SettingError, Unconfi
 from jobtrail.events import REGISTRY_TYPES, Event, Failure
 from jobtrail.producers.client import client_config, log, worker_name
 from jobtrail.producers.facts import make
-from jobtrail.producers.in_flight import Group
+from jobtrail.producers.in_flight import Group, Waiting
 from jobtrail.producers.keeper import Keeper, both
 from jobtrail.producers.lasting import Answer, LastingProducer, gave_up
 from jobtrail.producers.receipt import Counts, Receipt
@@ -107,8 +107,7 @@ class Publisher:
         self._pid = os.getpid()
         self._routes: dict[type[Event], _Route] = {}
         self._source: Header = ("ce_source", f"/jobtrail/{quote(worker_name(self.settings))}")
-        self._lock = threading.Lock()
-        self._accepted = self._delivered = self._failed = self._refused = self._reported = 0
+        self._accepted = self._failed = self._refused = self._reported = 0
         #: Topic → code of the error that its deliveries end with at present.
         self._failing: dict[str, int] = {}
         #: Why no broker can be used at present, and whether that was said.
@@ -127,8 +126,9 @@ class Publisher:
         self._usable = True
         self._producer = LastingProducer(self._connect)
         spool = "off" if drop_after else self.settings.spool
-        self._keeper = Keeper(self.settings, spool, self._producer, self._on_delivery)
+        self._keeper = Keeper(self.settings, spool, self._producer, self._on_delivery, self._whole)
         self._in_flight = self._keeper.in_flight
+        self._lock = self._in_flight.answers.lock
         self._poller = threading.Thread(target=self._poll, name="jobtrail-publisher", daemon=True)
         self._poller.start()
         _open.add(self)
@@ -293,7 +293,7 @@ class Publisher:
     def counts(self) -> Counts:
         """What became of the events so far."""
         with self._lock:
-            return Counts(self._accepted, self._delivered, self._failed, self._refused)
+            return Counts(self._accepted, self._in_flight.answers.delivered, self._failed, self._refused)
 
     def __enter__(self) -> Self:
         return self
@@ -325,24 +325,24 @@ class Publisher:
             self._own()
         event_type, topic, type_header, _, _ = route
         headers = [_SPEC_VERSION, ("ce_id", event_id), type_header, self._source, _CONTENT_TYPE]
-        record = topic, key, value, headers
+        waiting = topic, key, value, event_id, type_header
         while True:
             group = self._in_flight.current
             if group.spooled:
-                if self._to_keeper(event_type, record, receipt):
+                if self._to_keeper(event_type, waiting, receipt):
                     break
                 if group is not self._in_flight.current:
                     continue  # it takes nothing: the client may
             else:
                 answer = group if receipt is None else both(group, receipt)
-                group.records.append(record)  # first: it is to be found from now on
+                group.records.append(waiting)  # first: it is to be found from now on
                 producer = self._producer.now
                 try:
                     producer.produce(topic, value, key, on_delivery=answer, headers=headers)
                 except (BufferError, KafkaException) as error:
-                    self._keeper.not_taken(group, record)
+                    self._keeper.not_taken(group, waiting)
                     if isinstance(error, KafkaException):
-                        self._renew_or_refuse(producer, event_type, record, error)
+                        self._renew_or_refuse(producer, event_type, waiting, error)
                         continue
                 else:
                     break
@@ -354,25 +354,33 @@ class Publisher:
         if count % _BURST_EVENTS == 0:
             self._after_so_many()
 
+    def _whole(self, waiting: Waiting) -> Record:
+        topic, key, value, told, type_header = waiting
+        if isinstance(told, list):  # it came from the spool
+            return topic, key, value, told
+        assert type_header is not None  # noqa: S101  # else its headers are there
+        headers = [_SPEC_VERSION, ("ce_id", told), type_header, self._source, _CONTENT_TYPE]
+        return topic, key, value, headers
+
     def _after_so_many(self) -> None:
         self._in_flight.turn()
         began, self._counted_at = self._counted_at, time.monotonic()
         if self._counted_at - began < _BURST_SECONDS:
             self._take_in(0)
 
-    def _to_keeper(self, event_type: type[Event], record: Record, receipt: Receipt | None) -> bool:
+    def _to_keeper(self, event_type: type[Event], waiting: Waiting, receipt: Receipt | None) -> bool:
         while True:
             producer = self._producer.now
             try:
-                return self._keeper.take(record, receipt)
+                return self._keeper.take(waiting, receipt)
             except KafkaException as error:
-                self._renew_or_refuse(producer, event_type, record, error)
+                self._renew_or_refuse(producer, event_type, waiting, error)
 
     def _renew_or_refuse(
-        self, producer: Producer, event_type: type[Event], record: Record, error: KafkaException
+        self, producer: Producer, event_type: type[Event], waiting: Waiting, error: KafkaException
     ) -> None:
         if not gave_up(error):
-            self._refuse(f"{event_type.__name__} ({len(record[2]):,} bytes): {error.args[0].str()}")
+            self._refuse(f"{event_type.__name__} ({len(waiting[2]):,} bytes): {error.args[0].str()}")
         self._producer.renew(producer, error)
 
     def _route(self, event_type: type[Event]) -> _Route:
@@ -408,15 +416,16 @@ class Publisher:
     def _on_delivery(self, group: Group, error: KafkaError | None, message: Message, answer: Answer) -> bool:
         if error is not None and self._producer.is_undelivered(error, message, answer):
             return False
-        with self._lock:
+        answers = group.answers
+        with answers.lock:
             group.answered += 1
             if error is None:
-                self._delivered += 1
-                if self._failing:
-                    self._failing.pop(message.topic() or "", None)
-                if self._away is not None:
-                    self._away, self._away_said = None, False
+                answers.delivered += 1
+                self._failing.pop(message.topic() or "", None)
+                self._away, self._away_said = None, False
+                answers.calm = not self._failing
                 return True
+            answers.calm = False
             self._failed += 1
             topic = message.topic() or ""
             known = self._failing.get(topic) == error.code()
@@ -432,6 +441,7 @@ class Publisher:
     def _on_error(self, error: KafkaError) -> None:
         if error.code() in _AWAY or error.fatal():
             self._away = error.str()
+            self._in_flight.answers.calm = False
 
     def _poll(self) -> None:
         stuck_since = None
