@@ -464,7 +464,7 @@ def main() -> int:
         how = (
             f"{options.rounds} rounds of {options.events:,} events for each side, in turns, {DIFFERENT:,} "
             "different ones; medians. One broker on the same machine, 4 partitions, lz4, acks=all, "
-            f"idempotent, linger {CLIENT['linger.ms']} ms."
+            f"idempotent, linger {CLIENT['linger.ms']} ms, spool off."
         )
         write_section("Emitting events", text, command="make bench-emit", settings=how)
     return int(options.check and not all(bound["holds"] for bound in bounds))
