@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,9 @@ from jobtrail.settings import Settings
 
 #: Seconds without any answer after which Kafka counts as away.
 PATIENCE: Final = 10.0
+#: Names that segments have, and what a torn one is called once the rest of it was sent.
+OURS: Final = re.compile(r"\d{20}-\d+-\d+" + re.escape(SUFFIX))
+TORN: Final = ".torn"
 #: Seconds between two looks at how far it is.
 LOOK: Final = 0.2
 
@@ -45,6 +49,8 @@ class Sent:
 
     segments: int
     events: int
+    #: Segments that ended in what is no whole record; they are kept under another name.
+    torn: int
 
 
 def spooled(settings: Settings) -> list[Left]:
@@ -75,8 +81,11 @@ def send(settings: Settings, tell: Callable[[int, int], None] = lambda _done, _t
             for left, file in mine:
                 sender.send(left, file)
                 file.close()  # Windows deletes no open file
-                left.path.unlink(missing_ok=True)
-    return Sent(len(mine), total)
+                if left.torn:
+                    left.path.rename(left.path.with_suffix(TORN))
+                else:
+                    left.path.unlink(missing_ok=True)
+    return Sent(len(mine), total, sum(bool(left.torn) for left, _ in mine))
 
 
 class _Sender:
@@ -148,7 +157,7 @@ class _Sender:
 
 
 def _segments(settings: Settings) -> list[Path]:
-    return sorted(folder_of(settings.home).glob(f"*{SUFFIX}"))
+    return sorted(path for path in folder_of(settings.home).glob(f"*{SUFFIX}") if OURS.fullmatch(path.name))
 
 
 @contextmanager

@@ -89,9 +89,11 @@ def _send(options: Namespace) -> int:
     with Shown(sys.stderr, quiet=EVERY) as shown:
         sent = send(Settings.from_env(), lambda done, total: shown("sending", done, total))
     if options.json:
-        as_json({"segments": sent.segments, "events": sent.events})
+        as_json({"segments": sent.segments, "events": sent.events, "torn": sent.torn})
     elif sent.events:
         line(f"{sent.events:,} events of {sent.segments:,} segments are in Kafka now", style="green")
     else:
         line("nothing was left in the spool", style="green")
+    if sent.torn and not options.json:
+        line(f"{sent.torn:,} segments ended in a torn record; they are kept there as *.torn", style="yellow")
     return 0

@@ -35,7 +35,7 @@ def test_what_ended_processes_left_is_listed_and_sent_in_order(settings: Setting
     assert (segment["inUse"], segment["events"], segment["tornBytes"]) == (False, 1_000, 0)
     sent = jobtrail(settings, "spool", "send", "--json")
     assert (sent.returncode, sent.stderr) == (0, "")
-    assert json.loads(sent.stdout) == {"segments": 1, "events": 1_000}
+    assert json.loads(sent.stdout) == {"segments": 1, "events": 1_000, "torn": 0}
     assert [event.event_id for event in published(settings)] == [event.event_id for event in made]
     assert json.loads(jobtrail(settings, "spool", "list", "--json").stdout) == []
     assert "nothing was left" in jobtrail(settings, "spool", "send").stdout
@@ -48,3 +48,21 @@ def test_sending_while_kafka_is_away_loses_nothing_and_says_so(settings: Setting
     assert "10 events stay in the spool" in away.stderr
     (segment,) = json.loads(jobtrail(settings, "spool", "list", "--json").stdout)
     assert segment["events"] == 10
+
+
+def test_what_is_torn_is_kept_and_what_is_not_ours_is_left_alone(settings: Settings) -> None:
+    made = leave(settings, 3)
+    (segment,) = (settings.home / "spool").glob("*.events")
+    with segment.open("ab") as file:
+        file.write(b"half a record")
+    other = segment.with_name("notes.events")
+    other.write_text("not ours")
+    assert "13 bytes torn" in jobtrail(settings, "spool", "list").stdout
+    sent = jobtrail(settings, "spool", "send")
+    assert (sent.returncode, sent.stderr) == (0, "")
+    assert "3 events of 1 segments" in sent.stdout
+    assert "*.torn" in sent.stdout
+    assert len(published(settings)) == len(made)
+    assert segment.with_suffix(".torn").exists()
+    assert other.read_text() == "not ours"
+    assert json.loads(jobtrail(settings, "spool", "list", "--json").stdout) == []
