@@ -157,7 +157,7 @@ class Relay:
         reported: Callable[[DeadLetter, KafkaError | None], None],
     ) -> None:
         def delivered(error: KafkaError | None, message: Message) -> None:
-            if error is None or not self._producer.is_undelivered(error, message, delivered):
+            if error is None or not self._producer.is_undelivered(error, message, delivered, headers):
                 reported(letter, error)
 
         headers = _headers(letter, without)

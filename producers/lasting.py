@@ -48,7 +48,7 @@ class LastingProducer:
         #: What to produce by; not to be kept.
         self.now = connect()
         #: What a client that gave up has not delivered, and who is to be told of it.
-        self._undelivered: deque[tuple[Message, Answer]] = deque()
+        self._undelivered: deque[tuple[Message, Answer, Headers]] = deque()
         self._renewing = threading.RLock()
 
     def produce(
@@ -76,11 +76,14 @@ class LastingProducer:
         """As the client's: waits until all is answered; how much is not."""
         return self._wait_in(Producer.flush, seconds)
 
-    def is_undelivered(self, error: KafkaError, message: Message, answer: Answer) -> bool:
-        """Whether the client gave up before: the message is sent again, and `answer` told then."""
+    def is_undelivered(self, error: KafkaError, message: Message, answer: Answer, headers: Headers) -> bool:
+        """Whether the client gave up before: the message is sent again, and `answer` told then.
+
+        With its headers, which the client does not give back.
+        """
         if error.code() not in _GIVEN_UP:
             return False
-        self._undelivered.append((message, answer))
+        self._undelivered.append((message, answer, headers))
         return True
 
     def renew(self, failed: Producer, why: KafkaException) -> None:
@@ -112,10 +115,10 @@ class LastingProducer:
     def _send_again(self) -> None:
         with self._renewing:
             while self._undelivered:
-                message, answer = self._undelivered.popleft()
-                topic, headers = message.topic() or "", message.headers() or []
+                message, answer, headers = self._undelivered.popleft()
+                topic = message.topic() or ""
                 try:
                     self.produce(topic, message.value(), message.key(), answer, headers)
                 except BufferError:
-                    self._undelivered.appendleft((message, answer))
+                    self._undelivered.appendleft((message, answer, headers))
                     self.now.poll(_PAUSE)

@@ -414,8 +414,11 @@ class Publisher:
         raise PublishError(why)
 
     def _on_delivery(self, group: Group, error: KafkaError | None, message: Message, answer: Answer) -> bool:
-        if error is not None and self._producer.is_undelivered(error, message, answer):
-            return False
+        if error is not None:
+            value = message.value()
+            headers = next((self._whole(event)[3] for event in list(group.records) if event[2] == value), [])
+            if self._producer.is_undelivered(error, message, answer, headers):
+                return False
         answers = group.answers
         with answers.lock:
             group.answered += 1

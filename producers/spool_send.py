@@ -16,8 +16,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from jobtrail.errors import PublishError, ServerAwayError
 from jobtrail.producers.client import client_config
-from jobtrail.producers.lasting import LastingProducer
-from jobtrail.producers.spool import SUFFIX, folder_of, lock, records
+from jobtrail.producers.lasting import Answer, LastingProducer
+from jobtrail.producers.spool import SUFFIX, Header, folder_of, lock, records
 from jobtrail.running import KAFKA_SETTING, kafka_address
 from jobtrail.settings import Settings
 
@@ -117,7 +117,7 @@ class _Sender:
         for (topic, key, value, headers), _ in records(file):
             while True:
                 try:
-                    self._producer.produce(topic, value, key, self._heard, headers)
+                    self._producer.produce(topic, value, key, self._hearing(headers), headers)
                 except BufferError:
                     self._await_answer()
                 except KafkaException as error:
@@ -136,12 +136,15 @@ class _Sender:
             " Delete the file to give it up"
         )
 
-    def _heard(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            if self._producer.is_undelivered(error, message, self._heard):
-                return
-            self._refused = self._refused or error.str()
-        self._done += 1
+    def _hearing(self, headers: list[Header]) -> Answer:
+        def heard(error: KafkaError | None, message: Message) -> None:
+            if error is not None:
+                if self._producer.is_undelivered(error, message, heard, headers):
+                    return
+                self._refused = self._refused or error.str()
+            self._done += 1
+
+        return heard
 
     def _await_answer(self) -> None:
         before, until = self._done, time.monotonic() + PATIENCE

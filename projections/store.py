@@ -257,6 +257,8 @@ class Transaction:
 
     def _derive_many(self) -> None:
         self.connection.execute("ANALYZE touched")
+        if self.expects_few:  # else thousands of rows would be joined as if they were a few
+            self.connection.execute(EXPECT_MANY)
         self.expects_few = False
         for statement in DERIVE:
             self.connection.execute(statement, DERIVE_VALUES)
@@ -309,6 +311,7 @@ EXPECT_FEW: Final = [
         f"DELETE FROM {name}",  # noqa: S608
     )
 ] + [b"ANALYZE touched"]
+EXPECT_MANY: Final = b"TRUNCATE own_ends, decisions, ends, found"
 #: The same statements under texts of their own, so that the plans made for a few are kept for a few.
 DERIVE_FEW: Final = [b"-- Of a few jobs.\n" + statement for statement in DERIVE]
 DERIVE_VALUES: Final = {
