@@ -398,6 +398,9 @@ def test_a_client_that_gave_up_is_replaced_and_nothing_is_lost(
     assert all(receipt.done and receipt.error is None for receipt in receipts)
     counts = publisher.counts
     assert (counts.accepted, counts.delivered, counts.failed) == (3_000, 3_000, 0)
-    found = {codec.decode(value_of(message)).event_id for message in messages(settings)}
+    told = messages(settings)
+    found = {codec.decode(value_of(message)).event_id for message in told}
     assert found == {event.event_id for event in sent}
+    for message in told:  # also what the next client sent again
+        assert dict(message.headers() or [])["ce_id"] == codec.decode(value_of(message)).event_id.encode()
     assert caplog.text.count("gave up") == 2
