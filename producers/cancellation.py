@@ -49,6 +49,7 @@ class CancellationWatch:
         self._config = {
             "fetch.wait.max.ms": 500,
             "queued.max.messages.kbytes": 4_096,
+            # Whoever watches knows where its job's first event is: Kafka is known.
             **client_config(publisher.settings, publisher.address),
             "group.id": "jobtrail-cancellation-watch",  # the client wants a name; the group is never joined
             "enable.auto.commit": False,

@@ -45,7 +45,7 @@ class Keeper:
         self.folder: Path = folder_of(settings.home)
         self.off = spool == "off"
         #: What may have no answer from Kafka yet. Events of a group that is `spooled` go through `take`.
-        self.in_flight = InFlight(on_delivery, spooled=spool == "always")
+        self.in_flight = InFlight(on_delivery, spooled=spool == "always" or producer.absent)
         self._always = spool == "always"
         self._fsync = settings.spool_fsync
         self._producer = producer
@@ -128,7 +128,8 @@ class Keeper:
         waits = self.in_flight.look(now)
         if self.off:
             return
-        trouble, self._troubled = waits > SPOOL_AFTER or self._troubled or self._unsent is not None, False
+        waits_on_disk = self._unsent is not None or self._producer.absent
+        trouble, self._troubled = waits > SPOOL_AFTER or self._troubled or waits_on_disk, False
         if trouble or self._always:
             self._calm_since = 0.0
             with self._busy:

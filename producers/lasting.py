@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
@@ -40,16 +41,50 @@ def gave_up(error: KafkaException) -> bool:
     return bool(error.args[0].code() == KafkaError._FATAL)  # noqa: SLF001  # its public name
 
 
+class Absent:
+    """Stands in the client's place while no Kafka is known: there is no room, and nothing to wait for."""
+
+    def produce(self, *_: object, **__: object) -> NoReturn:
+        """Raises BufferError."""
+        raise BufferError("no Kafka is known")
+
+    def poll(self, seconds: float) -> int:
+        """Waits."""
+        time.sleep(seconds)
+        return 0
+
+    def flush(self, seconds: float) -> int:
+        """Waits."""
+        return self.poll(seconds)
+
+    def list_topics(self, *_: object, **__: object) -> NoReturn:
+        """Raises KafkaException."""
+        raise KafkaException(KafkaError(KafkaError._ALL_BROKERS_DOWN))  # noqa: SLF001  # its public name
+
+    def __len__(self) -> int:
+        return 0
+
+
 class LastingProducer:
     """Holds the client of now. From any thread."""
 
-    def __init__(self, connect: Callable[[], Producer]) -> None:
+    def __init__(self, connect: Callable[[], Producer], *, absent: bool = False) -> None:
+        """`absent`: there is no client before `connect` is called."""
         self._connect = connect
         #: What to produce by; not to be kept.
-        self.now = connect()
+        self.now: Producer | Absent = Absent() if absent else connect()
         #: What a client that gave up has not delivered, and who is to be told of it.
         self._undelivered: deque[tuple[Message, Answer, Headers]] = deque()
         self._renewing = threading.RLock()
+
+    @property
+    def absent(self) -> bool:
+        """Whether there is no client yet."""
+        return isinstance(self.now, Absent)
+
+    def connect(self) -> None:
+        """There is a client from now on."""
+        self.now = self._connect()
 
     def produce(
         self, topic: str, value: bytes | None, key: bytes | None, answer: Answer, headers: Headers
@@ -70,11 +105,11 @@ class LastingProducer:
 
     def poll(self, seconds: float) -> int:
         """As the client's: waits for answers; how many were taken in."""
-        return self._wait_in(Producer.poll, seconds)
+        return self._wait_in(lambda producer: producer.poll(seconds))
 
     def flush(self, seconds: float) -> int:
         """As the client's: waits until all is answered; how much is not."""
-        return self._wait_in(Producer.flush, seconds)
+        return self._wait_in(lambda producer: producer.flush(seconds))
 
     def is_undelivered(self, error: KafkaError, message: Message, answer: Answer, headers: Headers) -> bool:
         """Whether the client gave up before: the message is sent again, and `answer` told then.
@@ -86,10 +121,10 @@ class LastingProducer:
         self._undelivered.append((message, answer, headers))
         return True
 
-    def renew(self, failed: Producer, why: KafkaException) -> None:
+    def renew(self, failed: Producer | Absent, why: KafkaException) -> None:
         """Puts a new client in the place of one that gave up, and sends what that has not delivered."""
         with self._renewing:
-            if self.now is not failed:
+            if self.now is not failed or isinstance(failed, Absent):
                 return
             log.warning("the Kafka client gave up (%s); another one sends what waits", why.args[0].str())
             self.now = self._connect()
@@ -99,10 +134,10 @@ class LastingProducer:
                     failed.poll(_PAUSE)
             self._send_again()
 
-    def _wait_in(self, wait: Callable[[Producer, float], int], seconds: float) -> int:
+    def _wait_in(self, wait: Callable[[Producer | Absent], int]) -> int:
         producer = self.now
         try:
-            return wait(producer, seconds)
+            return wait(producer)
         except KafkaException as error:
             if not error.args[0].fatal():
                 raise

@@ -22,13 +22,20 @@ from pydantic import BaseModel
 
 from jobtrail import codec
 from jobtrail.encoder import Encode
-from jobtrail.errors import PublishError, ServerAwayError, SettingError, UnconfirmedError, UsageError
+from jobtrail.errors import (
+    EmbeddedError,
+    PublishError,
+    ServerAwayError,
+    SettingError,
+    UnconfirmedError,
+    UsageError,
+)
 from jobtrail.events import REGISTRY_TYPES, Event, Failure
 from jobtrail.producers.client import client_config, log, worker_name
 from jobtrail.producers.facts import make
 from jobtrail.producers.in_flight import Group, Waiting
 from jobtrail.producers.keeper import Keeper, both
-from jobtrail.producers.lasting import Answer, LastingProducer, gave_up
+from jobtrail.producers.lasting import Absent, Answer, LastingProducer, gave_up
 from jobtrail.producers.receipt import Counts, Receipt
 from jobtrail.producers.scrub import known
 from jobtrail.producers.spool import Header, Record
@@ -96,14 +103,20 @@ class Publisher:
     """
 
     def __init__(self, settings: Settings | None = None, *, drop_after: float = 0) -> None:
-        """Raises EmbeddedError when no Kafka is set or runs, SettingError when a client setting is wrong.
+        """Where no Kafka is set, or runs under the home, all goes to the spool until one runs there.
 
         `drop_after`: seconds after which an event that Kafka has not confirmed is refused; 0: never. What may
-        be refused so is not spooled.
+        be refused so is not spooled. Raises SettingError when a client setting is wrong, and EmbeddedError
+        when there is neither a Kafka nor a spool.
         """
         self.settings = settings or Settings.from_env()
         self._drop_after = drop_after
-        self.address = kafka_address(self.settings)
+        spool = "off" if drop_after else self.settings.spool
+        #: Where Kafka is; empty while none is known, and why that is.
+        self.address = ""
+        self._nowhere = self._find()
+        if self._nowhere is not None and spool == "off":
+            raise self._nowhere
         self._pid = os.getpid()
         self._routes: dict[type[Event], _Route] = {}
         self._source: Header = ("ce_source", f"/jobtrail/{quote(worker_name(self.settings))}")
@@ -124,14 +137,23 @@ class Publisher:
         self._closed = threading.Event()
         #: False once it is closed, and in a process that was forked since.
         self._usable = True
-        self._producer = LastingProducer(self._connect)
-        spool = "off" if drop_after else self.settings.spool
+        self._producer = LastingProducer(self._connect, absent=self._nowhere is not None)
         self._keeper = Keeper(self.settings, spool, self._producer, self._on_delivery, self._whole)
         self._in_flight = self._keeper.in_flight
         self._lock = self._in_flight.answers.lock
+        if self._nowhere is not None:
+            self._away_said = True
+            log.warning("%s. Until one runs there, events wait in %s", self._nowhere, self._keeper.folder)
         self._poller = threading.Thread(target=self._poll, name="jobtrail-publisher", daemon=True)
         self._poller.start()
         _open.add(self)
+
+    def _find(self) -> EmbeddedError | None:
+        try:
+            self.address = kafka_address(self.settings)
+        except EmbeddedError as error:
+            return error
+        return None
 
     def _connect(self) -> Producer:
         config: dict[str, object] = {
@@ -211,8 +233,11 @@ class Publisher:
     def deliver(self, event: Event, timeout: float | None = None) -> Receipt:
         """Publishes the event and waits until it is durable, at most `timeout` (default flush_timeout) s.
 
-        Raises PublishError when Kafka refused it, and UnconfirmedError when it did not answer in time.
+        Raises PublishError when Kafka refused it, UnconfirmedError when it did not answer in time, and
+        EmbeddedError, with nothing published, when none is set or runs.
         """
+        if self._nowhere is not None:
+            raise self._nowhere
         timeout = self.settings.flush_timeout if timeout is None else timeout
         receipt = self.send(event)
         self._caller_polled_at = 0.0  # the burst, if there was one, is over: this caller waits
@@ -223,8 +248,10 @@ class Publisher:
         return receipt
 
     def reach(self, timeout: float) -> None:
-        """Raises ServerAwayError unless Kafka answers within `timeout` seconds."""
+        """Raises ServerAwayError unless Kafka answers within `timeout` seconds, EmbeddedError without one."""
         self._own()
+        if self._nowhere is not None:
+            raise self._nowhere
         try:
             self._producer.now.list_topics(self.settings.events_topic, timeout=timeout)
         except KafkaException as error:
@@ -377,7 +404,7 @@ class Publisher:
                 self._renew_or_refuse(producer, event_type, waiting, error)
 
     def _renew_or_refuse(
-        self, producer: Producer, event_type: type[Event], waiting: Waiting, error: KafkaException
+        self, producer: Producer | Absent, event_type: type[Event], waiting: Waiting, error: KafkaException
     ) -> None:
         if not gave_up(error):
             self._refuse(f"{event_type.__name__} ({len(waiting[2]):,} bytes): {error.args[0].str()}")
@@ -398,6 +425,8 @@ class Publisher:
         self._producer.poll(seconds)
 
     def _await_room(self, event_type: type[Event]) -> None:
+        if self._nowhere is not None:
+            self._refuse(f"{event_type.__name__} was not taken: the spool has no room, and {self._nowhere}")
         now = time.monotonic()
         self._full_since = self._full_since or now
         if now - self._full_since > self.settings.flush_timeout:
@@ -449,6 +478,8 @@ class Publisher:
     def _poll(self) -> None:
         stuck_since = None
         while not self._closed.is_set():
+            if self._nowhere is not None:
+                self._find_at_last()
             if time.monotonic() - self._caller_polled_at < _BURST_SECONDS:
                 self._closed.wait(_BURST_SECONDS / 5)
             else:
@@ -464,14 +495,27 @@ class Publisher:
                 where = "in memory" if self._keeper.off else "on the disk"
                 log.warning("%s; until it does, events wait %s", away, where)
 
+    def _find_at_last(self) -> None:
+        self._nowhere = self._find()
+        if self._nowhere is None:
+            try:
+                self._producer.connect()
+            except SettingError as error:
+                log.error("%s; events stay in %s", error, self._keeper.folder)
+            else:
+                log.warning("Kafka runs at %s now: what waited is sent there", self.address)
+
     def _patiently(self, wait: Callable[[float], bool]) -> bool:
         before = self.counts
         self._caller_polled_at = 0.0
-        answered = wait(0 if self._given_up_at == before.delivered else self.settings.flush_timeout)
+        in_vain = self._given_up_at == before.delivered or self._producer.absent
+        answered = wait(0 if in_vain else self.settings.flush_timeout)
         self._given_up_at = None if answered else self.counts.delivered
         return answered
 
     def _unconfirmed(self, timeout: float) -> str:
+        if self._producer.absent:
+            return f"{self.counts.waiting:,} events found no Kafka"
         return (
             f"{self.counts.waiting:,} events were not confirmed by Kafka at {self.address} "
             f"({KAFKA_SETTING}) within {timeout:g} s"

@@ -96,9 +96,9 @@ def tap(
     What is secret in `configs`, files of the source's configuration, is told nowhere: what names say, and
     what `specs`, files with its specification, mark. So it is with variables of the environment.
     `exit_status_file` has the source's exit status, as a decimal number, before the input ends.
-    In the main thread SIGINT, SIGTERM and SIGHUP end it at once. Where no Kafka can be found, that is logged,
-    and the bytes pass untracked. Raises UsageError for arguments that do not
-    fit and files that cannot be read.
+    In the main thread SIGINT, SIGTERM and SIGHUP end it at once. Where there is neither a Kafka nor a spool,
+    that is logged, and the bytes pass untracked. Raises UsageError for arguments that do not fit and files
+    that cannot be read.
     """
     hide_environment(os.environ)
     hide_files(configs, specs)

@@ -173,7 +173,7 @@ def test_an_error_of_delivery_is_said_once(
 
 def test_no_address_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(EmbeddedError, match=r"JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS is not set.*jobtrail up"):
-        Publisher(Settings(home=tmp_path))
+        Publisher(Settings(home=tmp_path, spool="off"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="embedded servers do not run there")

@@ -8,14 +8,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from sdk_reading import Topics, published, sdk_settings
 
-from jobtrail import events
-from jobtrail.errors import PublishError
+from jobtrail import Job, events
+from jobtrail.errors import EmbeddedError, PublishError
 from jobtrail.producers.publisher import Publisher
+from jobtrail.producers.shared import shared_publisher
 from jobtrail.producers.spool import SUFFIX, Record, Spool, SpoolError, folder_of, records
 from jobtrail.producers.spool_send import send, spooled
 from jobtrail.settings import Settings
@@ -275,3 +278,79 @@ def test_what_kafka_refuses_for_a_while_is_kept_for_later(
     assert "jobtrail spool send" in caplog.text
     (left,) = spooled(settings)
     assert (left.in_use, left.events) == (False, 1)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="embedded servers do not run there")
+class TestWithoutSettings:
+    """No Kafka is set, and none runs under the home."""
+
+    @pytest.fixture
+    def homeless(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"kafka_bootstrap_servers": None})
+
+    def test_all_goes_to_the_spool_at_once_and_that_is_said_once(
+        self, homeless: Settings, settings: Settings, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Nobody waits for flush_timeout: there is nothing to wait for."""
+        began = time.monotonic()
+        with Job.start(connection_id="c", settings=homeless) as job, job.attempt() as attempt:
+            attempt.stream("users").emitted(records=3)
+            assert not attempt.cancelled
+        shared_publisher(homeless).close()
+        assert time.monotonic() - began < 5 < homeless.flush_timeout
+        said = [record.getMessage() for record in caplog.records]
+        assert len([one for one in said if "no Kafka runs under" in one]) == 1
+        assert "events wait in" in said[0]
+        assert "`jobtrail spool send` delivers them" in said[-1]
+        (left,) = spooled(homeless)
+        sent = send(settings)
+        assert sent.events == left.events >= 4
+        kinds = [type(event) for event in published(settings)]
+        assert kinds[0] is events.JobCreated
+        assert {events.AttemptStarted, events.StreamStats, events.AttemptSucceeded} <= set(kinds)
+
+    def test_a_kafka_that_starts_later_gets_all_in_order(self, homeless: Settings, kafka: str) -> None:
+        """As soon as it runs under the home: what waited, then what comes."""
+        run = homeless.home / "run"
+        run.mkdir(parents=True)
+        with Publisher(homeless) as publisher:
+            publisher.publish_all(map(status, range(500)))
+            time.sleep(2)  # longer than a spool stays in use without a reason
+            publisher.publish_all(map(status, range(500, 600)))
+            (run / "kafka.address").write_text(kafka)
+            with _held(run / "kafka.lock"):
+                receipt = publisher.send(status(600))
+                publisher.flush(30)
+                assert (receipt.error, receipt.offset) == (None, 600)
+                publisher.deliver(status(601))
+        assert states(homeless.model_copy(update={"kafka_bootstrap_servers": kafka})) == list(range(602))
+        assert spooled(homeless) == []
+
+    def test_who_must_know_that_it_is_durable_hears_at_once_that_it_is_not(self, homeless: Settings) -> None:
+        with Publisher(homeless) as publisher:
+            with pytest.raises(EmbeddedError, match="no Kafka runs under"):
+                publisher.deliver(status(1))
+            with pytest.raises(EmbeddedError, match="no Kafka runs under"):
+                publisher.reach(1)
+            assert publisher.counts.accepted == 0
+        assert spooled(homeless) == []
+
+    def test_where_the_spool_takes_nothing_either_an_event_is_refused_at_once(
+        self, homeless: Settings
+    ) -> None:
+        folder_of(homeless.home).parent.mkdir(parents=True, exist_ok=True)
+        folder_of(homeless.home).write_text("a file where the folder should be")
+        began = time.monotonic()
+        with Publisher(homeless) as publisher, pytest.raises(PublishError, match="no Kafka runs under"):
+            publisher.publish(status(1))
+        assert time.monotonic() - began < 5
+
+
+@contextmanager
+def _held(lock: Path) -> Iterator[None]:
+    """As a running embedded server holds it."""
+    import fcntl
+
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
