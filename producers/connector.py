@@ -142,12 +142,15 @@ class Connector:
         """SIGKILL to it and all it started; nothing where nobody is left."""
         self._signal(signal.SIGKILL)
 
-    def close(self) -> None:
-        """Ends all that is left of it, at once."""
+    def end(self) -> None:
+        """Ends all that is left of it, at once; what it printed can still be read."""
         if not self.ended.is_set() and self.stopped_at is None:
             self.stopped_at = time.monotonic()
         self.kill()
         self.ended.wait()
+
+    def close(self) -> None:
+        """Forgets what nobody has read. After `end`."""
         for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:
                 with suppress(OSError):

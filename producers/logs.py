@@ -28,12 +28,14 @@ _UNSEEN: Final = re.compile(
     "[\0-\x08\n-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
-#: A private key whose end is not in the same text, and what its further lines are.
+#: A private key whose end is not in the same text, what its further lines are, and how many lines its end may
+#: be away: what else its owner says meanwhile, on another channel or from another thread, comes in between.
 _KEY_BEGINS: Final = re.compile(
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY(?: BLOCK)?-----(?!.*-----END )", re.DOTALL
 )
 _KEY_LINE: Final = re.compile(r"\s*(?:[A-Za-z0-9+/=]*|(?:Proc-Type|DEK-Info|Version|Comment): .*)\s*")
 _KEY_END: Final = "-----END "
+_KEY_LINES: Final = 200
 
 
 def visible(text: str) -> str:
@@ -63,8 +65,8 @@ class AttemptLog:
         self._last: dict[str, deque[str]] = {}
         #: Most characters of a line: its bytes fit into a part, whatever they are.
         self._longest = min(LINE_LIMIT, limit // 24)
-        #: Who is printing a private key.
-        self._keys: set[str] = set()
+        #: Who is printing a private key, and within how many lines it ends.
+        self._keys: dict[str, int] = {}
         self._file: IO[bytes] | None = None
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -90,15 +92,13 @@ class AttemptLog:
     def _without_keys(self, origin: str, text: str) -> Iterator[str]:
         """The lines without secrets. A private key that comes line by line is known by its first line."""
         for line in known.text(text).rstrip("\r\n").split("\n"):
-            if origin in self._keys:
-                ended = line.lstrip().startswith(_KEY_END)
-                if ended or not _KEY_LINE.fullmatch(line):
-                    self._keys.discard(origin)
-                if ended or origin in self._keys:
+            if left := self._keys.get(origin, 0):
+                self._keys[origin] = 0 if line.lstrip().startswith(_KEY_END) else left - 1
+                if not self._keys[origin] or _KEY_LINE.fullmatch(line):
                     continue
             yield line
         if "-----BEGIN" in text and _KEY_BEGINS.search(text):
-            self._keys.add(origin)
+            self._keys[origin] = _KEY_LINES
 
     def last_lines(self, origin: str) -> list[str]:
         """The newest lines of one origin, oldest first."""

@@ -57,9 +57,11 @@ class Replication:
                 cancelled = self._watch()
         finally:
             for connector in self._connectors():
-                connector.close()
-            for thread in self._threads:
+                connector.end()
+            for thread in self._threads:  # first: they read to the end
                 thread.join(5)
+            for connector in self._connectors():
+                connector.close()
         self._judge()
         return self._end(cancelled=cancelled)
 

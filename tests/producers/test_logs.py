@@ -81,3 +81,27 @@ def test_a_log_line_has_no_secret_and_moves_no_terminal(caplog: pytest.LogCaptur
     assert shown.startswith(r"refused: \x1b[31m***token***\n\u202eof a source" + "\nTraceback")
     assert not set(shown) & {"\x1b", "\u202e"}
     assert token not in shown
+
+
+def test_a_private_key_stays_hidden_whatever_comes_between_its_lines(tmp_path: Path) -> None:
+    """What is printed on stdout meanwhile comes in between what is printed on stderr."""
+    log = AttemptLog(tmp_path, 1, 0, limit=10_000)
+    printed = [
+        "-----BEGIN PRIVATE KEY-----",
+        "MIIEowIBAAKCAQEA75lvq3xQ",
+        "and on stdout: hello",
+        "75lvq3xQAAKCAQEA",
+    ]
+    for line in [*printed, "-----END PRIVATE KEY-----", "word"]:
+        log.write("source", line)
+    log.write("source", printed[0])
+    for number in range(300):
+        log.write("source", f"an error without the rest of a key {number}")
+    log.write("source", "another")
+    log.close()
+    text = "\n".join(read_log(tmp_path, 1, 0))
+    assert "75lvq3xQ" not in text
+    assert "and on stdout: hello" in text
+    assert [
+        line for line in ("word", "another") if not text.count(f" {line}\n") and not text.endswith(line)
+    ] == []
