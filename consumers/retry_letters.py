@@ -7,14 +7,19 @@ their own event id, for whoever else reads the log; merging that once more chang
 the letter stays open; killed in between, the next retry publishes the same event again.
 
 Which letters are tried is known before the first is: one that a projector of an older release refuses again
-is a new letter, at its new place, for another retry.
+is a new letter, at its new place, for another retry. So nothing goes round for ever, though whoever starts
+projectors retries by itself what an older release did not know.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
 from typing import Any, Final, Self
 
 import psycopg
@@ -27,7 +32,13 @@ from jobtrail.consumers.projector import REFUSED
 from jobtrail.consumers.records import Records
 from jobtrail.consumers.registry_schemas import registry_of
 from jobtrail.consumers.topics import TopicAdmin
-from jobtrail.consumers.waiting import database_address, database_away
+from jobtrail.consumers.waiting import (
+    Away,
+    StoppedError,
+    database_address,
+    database_away,
+    until_it_answers,
+)
 from jobtrail.errors import BadMessageError, PublishError, ServerAwayError, UnconfirmedError
 from jobtrail.events import Event
 from jobtrail.producers.publisher import Publisher
@@ -40,10 +51,14 @@ from jobtrail.projections.tables import VERSION
 from jobtrail.settings import Settings
 from jobtrail.wire import HEADER_SIZE, MARKER
 
+log = logging.getLogger("jobtrail")
+
 #: Letters in one transaction, which holds the rows of their jobs until Kafka has answered.
 BATCH: Final = 100
 #: Seconds that Kafka has to say that it is there.
 REACH: Final = 5.0
+#: Seconds after which what Kafka did not confirm is retried by itself.
+AGAIN: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,3 +246,39 @@ class Retry:
         if self._store is not None:
             self._store.close()
         self._store = None
+
+
+def retry_understood(settings: Settings) -> list[Outcome]:
+    """Retries the open letters whose schema an older release did not know and this one does. As `Retry`."""
+    url = database_address(settings)
+    try:
+        with psycopg.connect(url, connect_timeout=10, application_name="jobtrail-retry") as connection:
+            keys = letters.chosen_understood(connection, [*codec.released().by_header])
+    except psycopg.OperationalError as error:
+        raise database_away(url, error) from error
+    if not keys:
+        return []
+    with Retry(settings, f"jobtrail {version('jobtrail')}") as retry:
+        return [*retry.run(keys)]
+
+
+def run_retries(settings: Settings, stop: threading.Event) -> None:
+    """Does that once, waiting for servers, and for read models of this version; then waits for `stop`."""
+    pause = 0.0
+    while not stop.wait(pause):
+        try:
+            outcomes = until_it_answers(
+                Away("Retrying dead letters", logging.DEBUG), stop, partial(retry_understood, settings)
+            )
+        except StoppedError:
+            return
+        except UnconfirmedError as error:
+            log.warning("%s", error)
+            pause = AGAIN
+            continue
+        if outcomes:
+            done = sum(one.published is not None for one in outcomes)
+            log.warning(
+                "this release knows the schema of %d dead letters; %d are events now", len(outcomes), done
+            )
+        stop.wait()

@@ -207,6 +207,12 @@ def chosen(connection: Connection[Any], reason: str | None = None) -> list[Key]:
     return connection.cursor(row_factory=tuple_row).execute(_SQL["choose"], {"reason": reason}).fetchall()
 
 
+def chosen_understood(connection: Connection[Any], headers: Sequence[bytes]) -> list[Key]:
+    """The same, of the open ones whose schema was unknown and is one of these by now: its first bytes."""
+    values = {"headers": list(headers), "size": len(headers[0])}
+    return connection.cursor(row_factory=tuple_row).execute(_SQL["choose_understood"], values).fetchall()
+
+
 def take(connection: Connection[Any], keys: Sequence[Key]) -> list[DeadLetter]:
     """These letters, but for those that were retried meanwhile. Nobody else gets them in this transaction."""
     cursor = connection.cursor(row_factory=class_row(DeadLetter))

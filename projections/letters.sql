@@ -68,6 +68,12 @@ FROM jobtrail.dead_letters
 WHERE resolution IS NULL AND (%(reason)s::text IS NULL OR reason = %(reason)s)
 ORDER BY topic_id, partition, "offset"
 ;
+-- choose_understood: The same, of the open ones whose schema was unknown, and begins as one of these does.
+SELECT topic_id, partition, "offset"
+FROM jobtrail.dead_letters
+WHERE resolution IS NULL AND reason = 'unknown_schema' AND substring(value FOR %(size)s) = ANY(%(headers)s::bytea[])
+ORDER BY topic_id, partition, "offset"
+;
 -- take: Letters by their keys, but for those that were retried meanwhile; held until the transaction ends.
 SELECT d.topic, d.topic_id, d.partition, d."offset", d.broker_at, d.key, d.value, d.reason, d.detail
 FROM jobtrail.dead_letters d

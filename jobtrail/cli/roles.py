@@ -67,10 +67,16 @@ def _migrate(options: Namespace) -> int:
 
 def _projector(_options: Namespace) -> int:
     from jobtrail.consumers.projector import run_projector
+    from jobtrail.consumers.retry_letters import run_retries
     from jobtrail.consumers.schedules import check_schedules, run_schedules
 
     check_schedules(Settings.from_env())
-    return _alone("folding {topic} at {kafka}; Ctrl-C ends", projector=run_projector, schedules=run_schedules)
+    return _alone(
+        "folding {topic} at {kafka}; Ctrl-C ends",
+        projector=run_projector,
+        schedules=run_schedules,
+        retries=run_retries,
+    )
 
 
 def _watchdog(_options: Namespace) -> int:

@@ -22,6 +22,7 @@ from jobtrail.cli.claim import claim
 from jobtrail.cli.progress import Shown
 from jobtrail.consumers.projector import run_projector
 from jobtrail.consumers.rebuild import Options, rebuild
+from jobtrail.consumers.retry_letters import run_retries
 from jobtrail.consumers.schedules import check_schedules, run_schedules
 from jobtrail.consumers.topics import TopicAdmin
 from jobtrail.consumers.waiting import Away, database_away, until_it_answers
@@ -119,6 +120,7 @@ def service(
             # Whoever this thread works for says that servers are away.
             RoleThread("watchdog", partial(run_watchdog, settings, level=logging.DEBUG)),
             RoleThread("schedules", partial(run_schedules, settings)),
+            RoleThread("retries", partial(run_retries, settings)),
         )
         for role in roles:
             role.start()

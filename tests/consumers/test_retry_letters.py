@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from importlib.resources import files
 from typing import Any
 
@@ -23,12 +24,13 @@ from jobtrail import codec
 from jobtrail import events as e
 from jobtrail.codec import Schemas
 from jobtrail.consumers.projector import project_until_caught_up
-from jobtrail.consumers.retry_letters import Outcome, Retry
+from jobtrail.consumers.retry_letters import Outcome, Retry, run_retries
 from jobtrail.errors import ServerAwayError, VersionError
 from jobtrail.producers.publisher import Publisher
 from jobtrail.projections import letters
 from jobtrail.projections.letters import Place
 from jobtrail.settings import Settings
+from jobtrail.wire import MARKER
 
 #: Its fixture `registry`.
 pytest_plugins = ["test_registry_schemas"]
@@ -97,6 +99,39 @@ def in_time(settings: Settings, postgres_admin_url: str, database_template: str)
         yield settings.model_copy(
             update={"database_url": url, "projector_group": f"{settings.projector_group}-in-time"}
         )
+
+
+def test_a_newer_release_retries_by_itself_what_the_older_did_not_know(
+    settings: Settings, in_time: Settings
+) -> None:
+    """And nothing else: what nobody knows is not published again, whoever starts."""
+    nobody_knows = MARKER + b"12345678", HISTORY[0].key
+    older = without("JobCreated", "StreamStats", "Failure")
+    publish(settings, [*HISTORY, nobody_knows])
+    lost = project_by_older(settings, older) - 1
+    assert still_open(settings) == {"unknown_schema": lost + 1}
+    assert project_until_caught_up(in_time).dead_letters == 1
+
+    for _ in range(2):
+        stop = threading.Event()
+        starting = threading.Thread(target=run_retries, args=(settings, stop))
+        starting.start()
+        until = time.monotonic() + 30
+        while still_open(settings) != {"unknown_schema": 1}:
+            assert time.monotonic() < until
+        stop.set()
+        starting.join(30)
+        assert not starting.is_alive()
+
+    assert contents(settings, CAME_LAST) == contents(in_time, CAME_LAST)
+    with connected(settings) as connection:
+        by = connection.execute(
+            "SELECT resolved_by, count(*) FROM jobtrail.dead_letters GROUP BY 1 ORDER BY 1"
+        )
+        assert by.fetchall() == [(f"jobtrail {version('jobtrail')}", lost), (None, 1)]
+    registry = sum(type(event) in e.REGISTRY_TYPES for event in HISTORY)
+    assert registry > 0
+    log_of(settings, len(HISTORY) - registry + 1 + lost)
 
 
 @pytest.mark.parametrize(
