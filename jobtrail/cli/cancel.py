@@ -17,11 +17,13 @@ from jobtrail.errors import JobtrailError
 from jobtrail.events import CancelRequested
 from jobtrail.producers.publisher import Publisher
 from jobtrail.producers.safe_text import safe_name
+from jobtrail.running import kafka_address
 from jobtrail.settings import Settings
 
 
 def cancel(settings: Settings, options: Namespace) -> int:
     """Cancels the job, or raises JobtrailError saying why it is not cancelled."""
+    kafka_address(settings)  # here nothing is to wait in the spool for a Kafka to come
     who = safe_name(options.by or account("jobtrail jobs cancel"))
     with reading(settings) as database:
         with database.transaction():

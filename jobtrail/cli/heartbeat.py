@@ -30,6 +30,7 @@ def _heartbeat(options: Namespace) -> int:
     from jobtrail.producers.dataplane import INTERVAL, Dataplane
     from jobtrail.producers.facts import make
     from jobtrail.producers.publisher import Publisher
+    from jobtrail.running import kafka_address
     from jobtrail.settings import Settings
 
     settings = Settings.from_env()
@@ -38,6 +39,7 @@ def _heartbeat(options: Namespace) -> int:
         raise UsageError("which dataplane? Name it with --dataplane, or set JOBTRAIL_DATAPLANE")
     event = make(DataplaneHeartbeat, dataplane_id=dataplane, dataplane_version=options.version)
     leave_in_order()
+    kafka_address(settings)  # here nothing is to wait in the spool for a Kafka to come
     with Publisher(settings) as publisher:
         if options.once:
             publisher.deliver(event)
