@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from jobtrail import codec
 from jobtrail.events import Event
 from jobtrail.settings import Settings
 
 E = TypeVar("E", bound=Event)
+_JUST_MADE = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.LEADER_NOT_AVAILABLE,
+}
 
 
 class Topics(Protocol):
@@ -47,7 +53,7 @@ def messages(settings: Settings, topic: str | None = None) -> Iterator[Message]:
     )
     try:
         for partition in consumer.list_topics(topic, timeout=10).topics[topic].partitions:
-            begin, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=10)
+            begin, end = _extent(consumer, TopicPartition(topic, partition))
             consumer.assign([TopicPartition(topic, partition, begin)])
             while begin < end:
                 message = consumer.poll(10)
@@ -57,6 +63,20 @@ def messages(settings: Settings, topic: str | None = None) -> Iterator[Message]:
                 yield message
     finally:
         consumer.close()
+
+
+def _extent(consumer: Consumer, partition: TopicPartition) -> tuple[int, int]:
+    """Its first and its next offset. A broker takes a moment to know that it leads a partition just made."""
+    until = time.monotonic() + 10
+    while True:
+        try:
+            begin, end = consumer.get_watermark_offsets(partition, timeout=10)
+        except KafkaException as error:
+            if error.args[0].code() not in _JUST_MADE or time.monotonic() > until:
+                raise
+            time.sleep(0.05)
+        else:
+            return begin, end
 
 
 def published(settings: Settings, job_id: int | None = None) -> list[Event]:

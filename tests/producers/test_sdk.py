@@ -198,6 +198,7 @@ def test_an_attempt_that_was_never_ended_fails_with_its_job(settings: Settings) 
 
 def test_several_failures_and_an_explicit_end(settings: Settings) -> None:
     """A stream's own failure ends nothing; `fail` ends without an exception; a second end changes nothing."""
+    settings = settings.model_copy(update={"stats_interval": 60.0})  # counters come with the end
     with Job.start(connection_id=CONNECTION, settings=settings) as job, job.attempt() as attempt:
         users = attempt.stream("users")
         users.state()

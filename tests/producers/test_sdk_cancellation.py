@@ -120,6 +120,8 @@ def test_a_watch_that_fails_breaks_nothing(settings: Settings, caplog: pytest.Lo
         Attempt.start(job_id=1, attempt_number=0, publisher=publisher) as attempt,
     ):
         publisher.flush()
+        assert not attempt.cancelled  # begins to watch
+        assert becomes_true(lambda: bool(caplog.records))
         for _ in range(5):
             assert not attempt.cancelled
             time.sleep(0.05)
