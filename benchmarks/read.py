@@ -36,6 +36,8 @@ HERE: Final = Path(__file__).parent
 TYPES: Final = ["sync", "reset_connection", "refresh", "clear"]
 #: Different requests of each kind; the same ones come again and again, so Postgres has their rows in memory.
 REQUESTS: Final = 5_000
+#: Seconds between two jobs.
+APART: Final = 6
 Figures = dict[str, Any]
 
 
@@ -168,7 +170,7 @@ def filled(admin: str, jobs: int) -> str:
         for statement in (HERE / "read_rows.sql").read_text().split("\n;\n"):
             if statement.strip():
                 begun = time.monotonic()
-                written = connection.execute(statement.encode(), {"jobs": jobs}).rowcount
+                written = connection.execute(statement.encode(), {"jobs": jobs, "apart": APART}).rowcount
                 _say(f"{written:,} rows in {time.monotonic() - begun:.0f} s")
         connection.execute("VACUUM (ANALYZE)")
         connection.execute("CHECKPOINT")

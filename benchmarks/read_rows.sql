@@ -1,9 +1,10 @@
--- Rows as a projector leaves them, for benchmarks/read.py: %(jobs)s jobs, a tenth of a minute apart, of connections
+-- Rows as a projector leaves them, for benchmarks: %(jobs)s jobs, %(apart)s seconds apart, of connections
 -- with 1,000 jobs each, in turn; two attempts each, with five streams. Ids begin at 1. Runs in a generation's schema.
 
 INSERT INTO jobs (
     job_id, created_at, created_event_id, config_type, config_id, connection_id, scope_type, scope_id, workspace_id,
-    streams, first_seen_at, changed_at, log_partition, first_offset, last_offset, status, started_at, ended_at
+    streams, first_seen_at, changed_at, log_partition, first_offset, last_offset, status, started_at, ended_at,
+    records_emitted, bytes_emitted, records_committed, bytes_committed
 )
 SELECT
     id, at, gen_random_uuid(),
@@ -17,10 +18,12 @@ SELECT
         FROM generate_series(1, 5) n
     )::text,
     at, at + interval '5 minutes', id %% 12, id * 10, id * 10 + 9,
-    CASE WHEN id %% 10 = 0 THEN 'failed' ELSE 'succeeded' END, at + interval '1 second', at + interval '5 minutes'
+    CASE WHEN id %% 10 = 0 THEN 'failed' ELSE 'succeeded' END, at + interval '1 second', at + interval '5 minutes',
+    -- Streams 2 and 4, and 1, which was resumed, count with both attempts; 3 and 5 with the last one.
+    id %% 1000 * 800 + 22, id %% 1000 * 80000 + 22, id %% 1000 * 800, id %% 1000 * 80000
 FROM generate_series(1, %(jobs)s) id
 CROSS JOIN LATERAL (SELECT
-    timestamptz '2025-01-01' + id * interval '6 seconds' AS at,
+    timestamptz '2025-01-01' + id * %(apart)s * interval '1 second' AS at,
     md5((id %% ceil(%(jobs)s / 1000.0)::int)::text)::uuid::text AS connection,
     md5('workspace ' || id %% ceil(%(jobs)s / 1000.0)::int / 10)::uuid::text AS workspace
 ) of_job
@@ -46,8 +49,8 @@ SELECT
 FROM generate_series(1, %(jobs)s) id
 CROSS JOIN generate_series(0, 1) n
 CROSS JOIN LATERAL (SELECT
-    timestamptz '2025-01-01' + id * interval '6 seconds' + n * interval '150 seconds' AS at,
-    timestamptz '2025-01-01' + id * interval '6 seconds' + (n + 1) * interval '150 seconds' AS ended,
+    timestamptz '2025-01-01' + id * %(apart)s * interval '1 second' + n * interval '150 seconds' AS at,
+    timestamptz '2025-01-01' + id * %(apart)s * interval '1 second' + (n + 1) * interval '150 seconds' AS ended,
     n = 1 AND id %% 10 <> 0 AS good
 ) of_attempt
 ;
@@ -56,7 +59,7 @@ INSERT INTO stream_stats (
     bytes_emitted, state_messages_emitted, records_committed, bytes_committed
 )
 SELECT
-    id, n, 'public', 'stream_' || s, 'platform', 1, gen_random_uuid(), timestamptz '2025-01-01' + id * interval '6 seconds',
+    id, n, 'public', 'stream_' || s, 'platform', 1, gen_random_uuid(), timestamptz '2025-01-01' + id * %(apart)s * interval '1 second',
     id %% 1000 * 100 + s, id %% 1000 * 10000 + s, 10, id %% 1000 * 100, id %% 1000 * 10000
 FROM generate_series(1, %(jobs)s) id
 CROSS JOIN generate_series(0, 1) n
@@ -73,5 +76,5 @@ CROSS JOIN (VALUES
     ('JobCreated', NULL, NULL), ('AttemptStarted', 0, NULL), ('AttemptFailed', 0, NULL), ('AttemptStarted', 1, NULL),
     ('AttemptSucceeded', 1, NULL), ('StreamMetadata', 1, 'stream_1')
 ) kinds (kind, number, stream)
-CROSS JOIN LATERAL (SELECT timestamptz '2025-01-01' + id * interval '6 seconds' AS at) of_event
+CROSS JOIN LATERAL (SELECT timestamptz '2025-01-01' + id * %(apart)s * interval '1 second' AS at) of_event
 ;
