@@ -59,7 +59,8 @@ INSERT INTO stream_stats (
     bytes_emitted, state_messages_emitted, records_committed, bytes_committed
 )
 SELECT
-    id, n, 'public', 'stream_' || s, 'platform', 1, gen_random_uuid(), timestamptz '2025-01-01' + id * %(apart)s * interval '1 second',
+    id, n, 'public', 'stream_' || s, 'platform', 1, gen_random_uuid(),
+    timestamptz '2025-01-01' + id * %(apart)s * interval '1 second' + (n + 1) * interval '150 seconds',
     id %% 1000 * 100 + s, id %% 1000 * 10000 + s, 10, id %% 1000 * 100, id %% 1000 * 10000
 FROM generate_series(1, %(jobs)s) id
 CROSS JOIN generate_series(0, 1) n
