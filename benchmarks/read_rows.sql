@@ -29,12 +29,14 @@ CROSS JOIN LATERAL (SELECT
 ) of_job
 ;
 INSERT INTO attempts (
-    job_id, attempt_number, started_at, started_event_id, worker, source_image, destination_image, succeeded_at,
+    job_id, attempt_number, started_at, started_event_id, worker, source_image, source_version, destination_image,
+    destination_version, succeeded_at,
     succeeded_event_id, failed_at, failed_event_id, first_heard_at, last_heard_at, status, ended_at, failure_summary
 )
 SELECT
-    id, n, at, gen_random_uuid(), 'worker-' || id %% 20, 'airbyte/source-postgres:3.6.1',
-    'airbyte/destination-bigquery:2.9.0', CASE WHEN good THEN ended END, CASE WHEN good THEN gen_random_uuid() END,
+    id, n, at, gen_random_uuid(), 'worker-' || id %% 20,
+    'airbyte/source-' || (ARRAY['postgres', 'mysql', 's3', 'stripe', 'hubspot', 'faker'])[1 + id %% 6], '3.6.' || id %% 4,
+    'airbyte/destination-' || (ARRAY['bigquery', 'snowflake', 'postgres'])[1 + id %% 3], '2.9.0', CASE WHEN good THEN ended END, CASE WHEN good THEN gen_random_uuid() END,
     CASE WHEN NOT good THEN ended END, CASE WHEN NOT good THEN gen_random_uuid() END, at, ended,
     CASE WHEN good THEN 'succeeded' ELSE 'failed' END, ended,
     CASE WHEN NOT good THEN jsonb_build_object('partialSuccess', true, 'failures', jsonb_build_array(jsonb_build_object(
@@ -69,7 +71,7 @@ CROSS JOIN generate_series(1, 5) s
 INSERT INTO job_events (job_id, event_id, event_type, occurred_at, attempt_number, body, digest_low, digest_high, received_at)
 SELECT
     id, gen_random_uuid(), kind, at, number,
-    json_build_object('job_id', id, 'attempt_number', number, 'stream_namespace', stream, 'stream_name', stream,
+    json_build_object('job_id', id, 'attempt_number', number, 'stream_namespace', 'public', 'stream_name', stream,
         'was_resumed', stream IS NOT NULL)::text,
     id, id, at
 FROM generate_series(1, %(jobs)s) id

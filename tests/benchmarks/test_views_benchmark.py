@@ -1,0 +1,21 @@
+"""The benchmark of analysts' views runs, at a thousandth of its size."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmark_runs import measured
+from views import QUERIES
+
+
+def test_the_benchmark_of_views_gives_all_its_figures(tmp_path: Path) -> None:
+    """Each view gives rows, cold and warm, and no plan scans stream stats."""
+    found = measured("views.py", "--jobs", "1000", "--rounds", "2", "--home", str(tmp_path / "home"))
+    assert [(each["view"], each["question"]) for each in found["queries"]] == [*QUERIES]
+    for each in found["queries"]:
+        assert each["rows"] > 0, each
+        assert 0 < each["warm_s"] <= each["longest_s"]
+        assert each["cold_s"] > 0
+        assert each["pages"] > 0
+        assert each["reads"]
+        assert each["scans"] == []
