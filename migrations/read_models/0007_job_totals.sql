@@ -1,5 +1,5 @@
--- What a job moved over all its attempts, kept on its row once it has ended: then every event of the job has it
--- derived anew, and nothing is written for a StreamStats of an attempt that runs. Sums over a month need no stream then.
+-- What a job moved over all its attempts, kept on its row once it has ended: from then on every event of it has it
+-- derived anew, and nothing is written for a StreamStats of an attempt that runs. A month's sums need no stream then.
 
 -- One row for each stream of an attempt, and whether its job's totals count it. Those of an incremental stream count
 -- with all its attempts; those of a full refresh with its last one and, going back, with those that each next one
