@@ -6,6 +6,7 @@
 A database on an embedded Postgres, filled by SQL (read_rows.sql, views_rows.sql). Each query asks one view of
 jobtrail_analytics for the same 30 days. Cold: Postgres has just started, and the system has no page of the
 database in memory. Warm: the median of --rounds more. Its plan must read stream stats by the ids of jobs.
+Needs Linux (/proc).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
+from measured import cpu
 from read import filled, say
 from results import table, write_section
 
@@ -84,6 +86,8 @@ class Found:
     cold_s: float
     warm_s: float
     longest_s: float
+    #: Processor seconds of Postgres for a warm run, all its processes: what other work changes least.
+    cpu_s: float
     #: Of the machine, when the warm rounds began.
     load: float
     #: Pages of 8 kB that a warm run looked at.
@@ -144,15 +148,18 @@ def measured(home: Path, jobs: int, rounds: int) -> Iterator[Found]:
         ):
             rows, cold = timed(connection, query)
             load = os.getloadavg()[0]
+            postmaster = int((home / "run" / "postgres.pid").read_text())
+            before = cpu(postmaster)
             warm = [timed(connection, query)[1] for _ in range(rounds)]
+            spent = (cpu(postmaster) - before) / rounds
             plan = explained(connection, query, "ANALYZE, BUFFERS, TIMING OFF, ")
         found = Found(
-            *(view, question, rows, cold, statistics.median(warm), max(warm), load),
+            *(view, question, rows, cold, statistics.median(warm), max(warm), spent, load),
             pages=plan["Shared Hit Blocks"] + plan["Shared Read Blocks"],
             reads=[*reads(plan)],
             scans=[*scans(plan)],
         )
-        say(f"{view}, {question}: {cold:.2f} s cold, {found.warm_s:.2f} s warm; {'; '.join(found.reads)}")
+        say(f"{view}, {question}: {cold:.2f} s cold, {found.warm_s:.2f} s warm, {spent:.2f} s of processor")
         yield found
 
 
@@ -217,14 +224,25 @@ def _told(found: list[Found]) -> str:
     rows = [
         [
             *(f"`{each.view}`", each.question, f"{each.rows:,}", f"{each.cold_s:.2f}", f"{each.warm_s:.2f}"),
-            *(f"{each.longest_s:.2f}", f"{each.load:.1f}", f"{each.pages:,}"),
+            *(f"{each.longest_s:.2f}", f"{each.cpu_s:.2f}", f"{each.load:.1f}", f"{each.pages:,}"),
             "; ".join(each.scans) or "none",
             HELD[each.warm_s <= MOST and not each.scans],
         ]
         for each in found
     ]
     header = [
-        *("view", "query", "rows", "cold s", "warm s", "longest", "load", "pages", "scans of stream stats"),
+        *(
+            "view",
+            "query",
+            "rows",
+            "cold s",
+            "warm s",
+            "longest s",
+            "CPU s",
+            "load",
+            "pages",
+            "scans of stream stats",
+        ),
         f"at most {MOST:g} s warm, no scan",
     ]
     plans = [f"- `{each.view}`, {each.question}: {'; '.join(each.reads)}" for each in found]

@@ -79,7 +79,7 @@ SELECT
     a.attempt_id,
     j.job_id,
     a.attempt_number,
-    failed.number AS failure_number,
+    a.number AS failure_number,
     (j.created_at AT TIME ZONE 'UTC')::date AS day,
     j.created_at AS job_created_at,
     j.workspace_id,
@@ -88,15 +88,15 @@ SELECT
     coalesce(j.status, 'pending') AS job_status,
     coalesce(a.status, 'running') AS attempt_status,
     a.created_at AS attempt_started_at,
-    timestamptz 'epoch' + (failed.reason ->> 'timestamp')::bigint * interval '1 millisecond' AS failed_at,
-    failed.reason ->> 'failureOrigin' AS failure_origin,
-    failed.reason ->> 'failureType' AS failure_type,
-    failed.reason ->> 'externalMessage' AS external_message,
-    failed.reason ->> 'internalMessage' AS internal_message,
-    failed.reason ->> 'stacktrace' AS stacktrace,
-    (failed.reason -> 'retryable')::boolean AS retryable,
-    failed.reason #>> '{streamDescriptor,namespace}' AS stream_namespace,
-    failed.reason #>> '{streamDescriptor,name}' AS stream_name,
+    timestamptz 'epoch' + (a.reason ->> 'timestamp')::bigint * interval '1 millisecond' AS failed_at,
+    a.reason ->> 'failureOrigin' AS failure_origin,
+    a.reason ->> 'failureType' AS failure_type,
+    a.reason ->> 'externalMessage' AS external_message,
+    a.reason ->> 'internalMessage' AS internal_message,
+    a.reason ->> 'stacktrace' AS stacktrace,
+    (a.reason -> 'retryable')::boolean AS retryable,
+    a.reason #>> '{streamDescriptor,namespace}' AS stream_namespace,
+    a.reason #>> '{streamDescriptor,name}' AS stream_name,
     a.partial_success,
     a.source_image,
     a.source_version,
@@ -104,8 +104,13 @@ SELECT
     a.destination_version,
     a.dataplane
 FROM jobtrail.jobs j
-CROSS JOIN LATERAL (SELECT * FROM jobtrail.attempts a WHERE a.job_id = j.job_id OFFSET 0) a
-CROSS JOIN LATERAL jsonb_array_elements(a.failure_summary -> 'failures') WITH ORDINALITY AS failed (reason, number)
+CROSS JOIN LATERAL (
+    SELECT a.*, failed.reason, failed.number
+    FROM jobtrail.attempts a
+    CROSS JOIN LATERAL jsonb_array_elements(a.failure_summary -> 'failures') WITH ORDINALITY AS failed (reason, number)
+    WHERE a.job_id = j.job_id
+    OFFSET 0
+) a
 ;
 COMMENT ON VIEW jobtrail_analytics.attempt_failures IS
 'One row for each failure reason of an attempt, cancellations among them (type manual_cancellation). An attempt may have several, and one that succeeded may have some of single streams.';

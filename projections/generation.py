@@ -116,8 +116,6 @@ def create_analytics(connection: Connection[Any]) -> None:
 
     Who moves the readers' views to a generation of the same version need not: they stay what they are.
     """
-    connection.execute(
-        sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(ANALYTICS_SCHEMA))
-    )
+    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(ANALYTICS_SCHEMA)))
     for statement in statements("analytics.sql"):
         connection.execute(statement.encode())
