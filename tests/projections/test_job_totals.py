@@ -69,7 +69,7 @@ def test_a_job_that_nobody_counted_has_no_totals(database: str) -> None:
 @pytest.mark.parametrize("attempts", [1, 3])
 def test_the_migration_fills_what_older_releases_left(database: str, attempts: int) -> None:
     """Jobs that had ended before get the totals that the derivation gives, and others get none."""
-    events = [created(JOB, streams=[FULL, INCREMENTAL])]
+    events: list[e.Event] = [created(JOB, streams=[FULL, INCREMENTAL])]
     for number in range(attempts):
         events += attempt(number, 1 + 10 * number, 10**number, 10**number)
         last = number == attempts - 1

@@ -55,8 +55,7 @@ def own_faults(jobs: list[Job]) -> Rows:
         key = job.connection.source, attempt.source_version
         decided[key] += attempt.outcome in {"succeeded", "failed"}
         own[key] += attempt.outcome == "failed" and main_reason(attempt)[0] == "source"
-    # No failure at all of its own: SQL has no number to divide.
-    return [(*key, count, own[key] / count if own[key] else None) for key, count in sorted(decided.items())]
+    return [(*key, count, own[key] / count) for key, count in sorted(decided.items())]
 
 
 @answers("What did this connection move per day?")
