@@ -10,7 +10,7 @@ CHAOS_ARGS ?= --write benchmarks/CHAOS.md
 FUZZ_ARGS ?=
 ROOMS := jobtrail producers consumers projections tests
 
-.PHONY: help setup demo test chaos bench-cleanup bench-decode bench-emit bench-freshness bench-growth bench-outage bench-read bench-reads-during bench-replay bench-tap fuzz check \
+.PHONY: help setup demo test chaos bench-cleanup bench-decode bench-emit bench-freshness bench-growth bench-outage bench-read bench-reads-during bench-replay bench-tap bench-views fuzz check \
 	format schemas lock clean
 
 help: ## What there is to make
@@ -42,6 +42,9 @@ bench-growth: $(STAMP) ## Replay, memory and bytes at 1, 10 and 50 million event
 
 bench-read: $(STAMP) ## How fast the HTTP interface reads among a million jobs; BENCH_ARGS, such as --jobs 10000
 	$(BIN)/python benchmarks/read.py --check $(BENCH_ARGS)
+
+bench-views: $(STAMP) ## How long analysts' queries of 30 days take among a million jobs; writes its section of benchmarks/RESULTS.md
+	$(BIN)/python benchmarks/views.py --write --check $(BENCH_ARGS)
 
 bench-decode: $(STAMP) ## How fast messages become folded rows on one thread; BENCH_ARGS, such as --events 100000
 	$(BIN)/python benchmarks/decode.py $(BENCH_ARGS)

@@ -36,6 +36,8 @@ HERE: Final = Path(__file__).parent
 TYPES: Final = ["sync", "reset_connection", "refresh", "clear"]
 #: Different requests of each kind; the same ones come again and again, so Postgres has their rows in memory.
 REQUESTS: Final = 5_000
+#: Seconds between two jobs.
+APART: Final = 6
 Figures = dict[str, Any]
 
 
@@ -105,7 +107,7 @@ def main() -> int:
         )
         home.mkdir(parents=True, exist_ok=True)
         home.chmod(0o755)  # as root, another account runs Postgres
-        servers = stack.enter_context(embedded.servers(home, kafka=False, durable=False, on_progress=_say))
+        servers = stack.enter_context(embedded.servers(home, kafka=False, durable=False, on_progress=say))
         few = measured(servers.database_url, options.few, options.seconds)
         many = measured(servers.database_url, options.jobs, options.seconds)
     verdicts = [*_verdicts(few, many)]
@@ -116,7 +118,8 @@ def main() -> int:
     return int(options.check and not all(verdict["holds"] for verdict in verdicts))
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """For people; the figures go to the standard output alone."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -148,16 +151,26 @@ def measured(admin: str, jobs: int, seconds: float) -> Figures:
                 )
                 figures["floor_ms"] = floors.get(kind.name)
                 found["kinds"][kind.name] = figures
-                _say(f"{jobs:,} jobs, {kind.name}: {figures}")
+                say(f"{jobs:,} jobs, {kind.name}: {figures}")
     return found
 
 
-def filled(admin: str, jobs: int) -> str:
-    """Address of a database with so many jobs; made, unless an earlier run has left it."""
-    name = f"bench_{jobs}"
+def filled(
+    admin: str,
+    jobs: int,
+    apart: float = APART,
+    name: str = "bench",
+    files: tuple[str, ...] = ("read_rows.sql",),
+) -> str:
+    """Address of a database with so many jobs, `apart` seconds between two; `files` have their rows.
+
+    It is made, unless an earlier run has left it.
+    """
+    name = f"{name}_{jobs}"
     url = f"{admin.rpartition('/')[0]}/{name}"
     with psycopg.connect(admin, autocommit=True) as connection:
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
+            migrate(url)  # the run may have been an older release's
             return url
         making = f"making_{os.getpid()}"
         connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(making)))
@@ -165,11 +178,11 @@ def filled(admin: str, jobs: int) -> str:
     migrate(url_of_making)
     with psycopg.connect(url_of_making, autocommit=True) as connection:
         connection.execute("SET search_path = jobtrail_g1")
-        for statement in (HERE / "read_rows.sql").read_text().split("\n;\n"):
+        for statement in "".join((HERE / file).read_text() for file in files).split("\n;\n"):
             if statement.strip():
                 begun = time.monotonic()
-                written = connection.execute(statement.encode(), {"jobs": jobs}).rowcount
-                _say(f"{written:,} rows in {time.monotonic() - begun:.0f} s")
+                written = connection.execute(statement.encode(), {"jobs": jobs, "apart": apart}).rowcount
+                say(f"{written:,} rows in {time.monotonic() - begun:.0f} s")
         connection.execute("VACUUM (ANALYZE)")
         connection.execute("CHECKPOINT")
     with psycopg.connect(admin, autocommit=True) as connection:

@@ -1,9 +1,10 @@
--- Rows as a projector leaves them, for benchmarks/read.py: %(jobs)s jobs, a tenth of a minute apart, of connections
+-- Rows as a projector leaves them, for benchmarks: %(jobs)s jobs, %(apart)s seconds apart, of connections
 -- with 1,000 jobs each, in turn; two attempts each, with five streams. Ids begin at 1. Runs in a generation's schema.
 
 INSERT INTO jobs (
     job_id, created_at, created_event_id, config_type, config_id, connection_id, scope_type, scope_id, workspace_id,
-    streams, first_seen_at, changed_at, log_partition, first_offset, last_offset, status, started_at, ended_at
+    streams, first_seen_at, changed_at, log_partition, first_offset, last_offset, status, started_at, ended_at,
+    records_emitted, bytes_emitted, records_committed, bytes_committed
 )
 SELECT
     id, at, gen_random_uuid(),
@@ -17,21 +18,25 @@ SELECT
         FROM generate_series(1, 5) n
     )::text,
     at, at + interval '5 minutes', id %% 12, id * 10, id * 10 + 9,
-    CASE WHEN id %% 10 = 0 THEN 'failed' ELSE 'succeeded' END, at + interval '1 second', at + interval '5 minutes'
+    CASE WHEN id %% 10 = 0 THEN 'failed' ELSE 'succeeded' END, at + interval '1 second', at + interval '5 minutes',
+    -- Streams 2 and 4, and 1, which was resumed, count with both attempts; 3 and 5 with the last one.
+    id %% 1000 * 800 + 22, id %% 1000 * 80000 + 22, id %% 1000 * 800, id %% 1000 * 80000
 FROM generate_series(1, %(jobs)s) id
 CROSS JOIN LATERAL (SELECT
-    timestamptz '2025-01-01' + id * interval '6 seconds' AS at,
+    timestamptz '2025-01-01' + id * %(apart)s * interval '1 second' AS at,
     md5((id %% ceil(%(jobs)s / 1000.0)::int)::text)::uuid::text AS connection,
     md5('workspace ' || id %% ceil(%(jobs)s / 1000.0)::int / 10)::uuid::text AS workspace
 ) of_job
 ;
 INSERT INTO attempts (
-    job_id, attempt_number, started_at, started_event_id, worker, source_image, destination_image, succeeded_at,
+    job_id, attempt_number, started_at, started_event_id, worker, source_image, source_version, destination_image,
+    destination_version, succeeded_at,
     succeeded_event_id, failed_at, failed_event_id, first_heard_at, last_heard_at, status, ended_at, failure_summary
 )
 SELECT
-    id, n, at, gen_random_uuid(), 'worker-' || id %% 20, 'airbyte/source-postgres:3.6.1',
-    'airbyte/destination-bigquery:2.9.0', CASE WHEN good THEN ended END, CASE WHEN good THEN gen_random_uuid() END,
+    id, n, at, gen_random_uuid(), 'worker-' || id %% 20,
+    'airbyte/source-' || (ARRAY['postgres', 'mysql', 's3', 'stripe', 'hubspot', 'faker'])[1 + id %% 6], '3.6.' || id %% 4,
+    'airbyte/destination-' || (ARRAY['bigquery', 'snowflake', 'postgres'])[1 + id %% 3], '2.9.0', CASE WHEN good THEN ended END, CASE WHEN good THEN gen_random_uuid() END,
     CASE WHEN NOT good THEN ended END, CASE WHEN NOT good THEN gen_random_uuid() END, at, ended,
     CASE WHEN good THEN 'succeeded' ELSE 'failed' END, ended,
     CASE WHEN NOT good THEN jsonb_build_object('partialSuccess', true, 'failures', jsonb_build_array(jsonb_build_object(
@@ -46,8 +51,8 @@ SELECT
 FROM generate_series(1, %(jobs)s) id
 CROSS JOIN generate_series(0, 1) n
 CROSS JOIN LATERAL (SELECT
-    timestamptz '2025-01-01' + id * interval '6 seconds' + n * interval '150 seconds' AS at,
-    timestamptz '2025-01-01' + id * interval '6 seconds' + (n + 1) * interval '150 seconds' AS ended,
+    timestamptz '2025-01-01' + id * %(apart)s * interval '1 second' + n * interval '150 seconds' AS at,
+    timestamptz '2025-01-01' + id * %(apart)s * interval '1 second' + (n + 1) * interval '150 seconds' AS ended,
     n = 1 AND id %% 10 <> 0 AS good
 ) of_attempt
 ;
@@ -56,7 +61,8 @@ INSERT INTO stream_stats (
     bytes_emitted, state_messages_emitted, records_committed, bytes_committed
 )
 SELECT
-    id, n, 'public', 'stream_' || s, 'platform', 1, gen_random_uuid(), timestamptz '2025-01-01' + id * interval '6 seconds',
+    id, n, 'public', 'stream_' || s, 'platform', 1, gen_random_uuid(),
+    timestamptz '2025-01-01' + id * %(apart)s * interval '1 second' + (n + 1) * interval '150 seconds',
     id %% 1000 * 100 + s, id %% 1000 * 10000 + s, 10, id %% 1000 * 100, id %% 1000 * 10000
 FROM generate_series(1, %(jobs)s) id
 CROSS JOIN generate_series(0, 1) n
@@ -65,7 +71,7 @@ CROSS JOIN generate_series(1, 5) s
 INSERT INTO job_events (job_id, event_id, event_type, occurred_at, attempt_number, body, digest_low, digest_high, received_at)
 SELECT
     id, gen_random_uuid(), kind, at, number,
-    json_build_object('job_id', id, 'attempt_number', number, 'stream_namespace', stream, 'stream_name', stream,
+    json_build_object('job_id', id, 'attempt_number', number, 'stream_namespace', 'public', 'stream_name', stream,
         'was_resumed', stream IS NOT NULL)::text,
     id, id, at
 FROM generate_series(1, %(jobs)s) id
@@ -73,5 +79,5 @@ CROSS JOIN (VALUES
     ('JobCreated', NULL, NULL), ('AttemptStarted', 0, NULL), ('AttemptFailed', 0, NULL), ('AttemptStarted', 1, NULL),
     ('AttemptSucceeded', 1, NULL), ('StreamMetadata', 1, 'stream_1')
 ) kinds (kind, number, stream)
-CROSS JOIN LATERAL (SELECT timestamptz '2025-01-01' + id * interval '6 seconds' AS at) of_event
+CROSS JOIN LATERAL (SELECT timestamptz '2025-01-01' + id * %(apart)s * interval '1 second' AS at) of_event
 ;

@@ -303,6 +303,8 @@ class _Rebuild:
             if sum(max(0, end - mine.get(place, 0)) for place, end in live.items()) > MOST_WHILE_LOCKED:
                 return False
             g.create_views(self._lead, new.generation)  # also makes unqualified names mean its tables
+            if g.version_of(self._lead, old) != VERSION:
+                g.create_analytics(self._lead)  # else they stay, and analysts notice nothing
             catching_up.at_once(mine, live, Transaction(self._lead, PROJECTION_SET, new.generation))
             self._lead.execute(shadow.SQL["ignore_heartbeats"])
             self._lead.execute(shadow.SQL["swap"], {"generation": new.generation})

@@ -158,7 +158,10 @@ UPDATE jobs j
 SET status = new.status, started_at = new.started_at, ended_at = new.ended_at,
     successive_complete_failures = new.successive_complete, total_complete_failures = new.total_complete,
     successive_partial_failures = new.successive_partial, total_partial_failures = new.total_partial,
-    failure_reason = new.failure_reason
+    failure_reason = new.failure_reason,
+    records_emitted = new.records_emitted, bytes_emitted = new.bytes_emitted,
+    records_committed = new.records_committed, bytes_committed = new.bytes_committed,
+    records_rejected = new.records_rejected
 FROM (
     SELECT
         job_id,
@@ -170,7 +173,8 @@ FROM (
         coalesce(retries.successive_partial, 0) AS successive_partial,
         coalesce(retries.total_partial, 0) AS total_partial,
         CASE WHEN outcome.status IN ('failed', 'cancelled', 'incomplete')
-            THEN coalesce(why.reason, ended.reason) END AS failure_reason
+            THEN coalesce(why.reason, ended.reason) END AS failure_reason,
+        totals.*
     FROM touched
     LEFT JOIN decisions d USING (job_id)
     LEFT JOIN (
@@ -261,15 +265,35 @@ FROM (
         )) AS reason
         WHERE d.kind IN ('cancelled', 'failed')
     ) ended ON true
+    -- Of a decided job, of which everything that comes is derived; what was tried once, as most are, counts whole.
+    CROSS JOIN LATERAL (
+        SELECT
+            sum(records_emitted) AS records_emitted,
+            sum(bytes_emitted) AS bytes_emitted,
+            sum(records_committed) AS records_committed,
+            sum(bytes_committed) AS bytes_committed,
+            sum(records_rejected) AS records_rejected
+        FROM (
+            SELECT records_emitted, bytes_emitted, records_committed, bytes_committed, records_rejected
+            FROM stream_totals t
+            WHERE t.job_id = touched.job_id AND d.kind IS NOT NULL AND last.attempt_number = 0
+            UNION ALL
+            SELECT records_emitted, bytes_emitted, records_committed, bytes_committed, records_rejected
+            FROM counted_streams c
+            WHERE c.job_id = touched.job_id AND c.counts AND d.kind IS NOT NULL AND last.attempt_number > 0
+        ) counted
+    ) totals
 ) new
 WHERE j.job_id = new.job_id
     AND (
         j.status, j.started_at, j.ended_at, j.failure_reason,
         j.successive_complete_failures, j.total_complete_failures,
-        j.successive_partial_failures, j.total_partial_failures
+        j.successive_partial_failures, j.total_partial_failures,
+        j.records_emitted, j.bytes_emitted, j.records_committed, j.bytes_committed, j.records_rejected
     ) IS DISTINCT FROM (
         new.status, new.started_at, new.ended_at, new.failure_reason,
-        new.successive_complete, new.total_complete, new.successive_partial, new.total_partial
+        new.successive_complete, new.total_complete, new.successive_partial, new.total_partial,
+        new.records_emitted, new.bytes_emitted, new.records_committed, new.bytes_committed, new.records_rejected
     )
 ;
 -- 4. and 5. Contradictions. One row for each (job, attempt, kind); attempt -1 is the job itself.

@@ -13,6 +13,8 @@ from jobtrail.errors import VersionError
 
 #: Schema of the views, checkpoints and dead letters.
 STABLE_SCHEMA: Final = "jobtrail"
+#: Schema of the views for analysts, which stand on those.
+ANALYTICS_SCHEMA: Final = f"{STABLE_SCHEMA}_analytics"
 #: Of the schemas of generations; their number follows.
 SCHEMA_PREFIX: Final = f"{STABLE_SCHEMA}_g"
 #: Advisory locks: (class, object). A projector's transaction holds the first shared, a swap of generations
@@ -106,4 +108,14 @@ def create_views(connection: Connection[Any], generation: int) -> None:
     """Points the readers' views at a generation. Call it in a transaction."""
     connection.execute(sql.SQL("SET LOCAL search_path = {}").format(search_path(generation)))
     for statement in statements("views.sql"):
+        connection.execute(statement.encode())
+
+
+def create_analytics(connection: Connection[Any]) -> None:
+    """Makes the views for analysts over the readers' views of this release. Call it in a transaction.
+
+    Who moves the readers' views to a generation of the same version need not: they stay what they are.
+    """
+    connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(ANALYTICS_SCHEMA)))
+    for statement in statements("analytics.sql"):
         connection.execute(statement.encode())

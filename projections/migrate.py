@@ -63,6 +63,7 @@ def migrate(database_url: str) -> list[str]:
             applied += make_read_models(database_url, connection, generation)
             with connection.transaction():
                 g.create_views(connection, generation)
+                g.create_analytics(connection)
         # Else another release serves from it, until a rebuild has made the generation of this one.
     return applied
 

@@ -199,6 +199,7 @@ JOBS: Final = Table(
         *("status", "started_at", "ended_at", "failure_reason"),
         *("successive_complete_failures", "total_complete_failures"),
         *("successive_partial_failures", "total_partial_failures"),
+        *("records_emitted", "bytes_emitted", "records_committed", "bytes_committed", "records_rejected"),
     ),
 )
 

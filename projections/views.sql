@@ -38,10 +38,33 @@ SELECT
     coalesce(total_complete_failures, 0) AS total_complete_failures,
     coalesce(successive_partial_failures, 0) AS successive_partial_failures,
     coalesce(total_partial_failures, 0) AS total_partial_failures,
-    workspace_id AS given_workspace_id
+    workspace_id AS given_workspace_id,
+    records_emitted,
+    bytes_emitted,
+    records_committed,
+    bytes_committed,
+    records_rejected
 FROM jobs
 ;
-COMMENT ON VIEW jobtrail.jobs IS 'One row for each job.'
+COMMENT ON VIEW jobtrail.jobs IS
+'One row for each job. Its totals over all attempts are null until it has ended; see jobtrail.counted_streams.'
+;
+CREATE OR REPLACE VIEW jobtrail.counted_streams AS
+SELECT
+    job_id,
+    attempt_number,
+    nullif(stream_namespace, '') AS stream_namespace,
+    stream_name,
+    records_emitted,
+    bytes_emitted,
+    records_committed,
+    bytes_committed,
+    records_rejected,
+    counts
+FROM counted_streams
+;
+COMMENT ON VIEW jobtrail.counted_streams IS
+'One row for each stream of an attempt, and whether its job''s totals count it: the sum over these is the job''s.'
 ;
 CREATE OR REPLACE VIEW jobtrail.attempts AS
 SELECT

@@ -39,7 +39,7 @@ def populated(database_module: str) -> str:
     """20,000 jobs of 20 connections; a few are of a workspace, or an organization, of their own, or run."""
     with psycopg.connect(database_module, autocommit=True) as connection:
         connection.execute("SET search_path = jobtrail_g1")
-        connection.execute(ROWS.read_text().partition("\n;\n")[0].encode(), {"jobs": JOBS})
+        connection.execute(ROWS.read_text().partition("\n;\n")[0].encode(), {"jobs": JOBS, "apart": 6})
         for change in (
             "config_id = 'one', connection_id = 'one' WHERE job_id % 200 = 1",
             "workspace_id = 'rare' WHERE job_id % 200 = 2",

@@ -30,6 +30,7 @@ BY_TYPE = {
     "bigint": 1,
     "integer": 1,
     "smallint": 1,
+    "numeric": 1,
     "boolean": True,
     "text": "[]",  # some hold JSON
     "timestamp with time zone": "2026-03-01 12:00:00+00",

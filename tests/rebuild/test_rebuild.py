@@ -50,7 +50,7 @@ def test_a_rebuild_gives_the_same_rows_and_readers_see_the_new_generation(projec
     assert result.messages == len(HISTORY)
     assert contents(projected) == before
     schemas = execute(projected, "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'jobtrail%'")
-    assert {name for (name,) in schemas} == {"jobtrail", "jobtrail_g2"}
+    assert {name for (name,) in schemas} == {"jobtrail", "jobtrail_analytics", "jobtrail_g2"}
     assert execute(projected, "SELECT DISTINCT generation FROM jobtrail.checkpoints") == [(2,)]
     assert state(projected).unfinished is None
 

@@ -58,6 +58,12 @@ def next_release(tmp_path: Path) -> Path:
     views.write_text(
         views.read_text().replace(before, "    last_received_at,\n    last_beat_at\nFROM attempts")
     )
+    analytics = folder / "projections" / "analytics.sql"
+    before = "    j.labels\nFROM jobtrail.jobs j"
+    assert before in analytics.read_text()
+    analytics.write_text(
+        analytics.read_text().replace(before, "    j.labels,\n    j.config_id\nFROM jobtrail.jobs j")
+    )
     return folder
 
 
@@ -88,6 +94,8 @@ def test_an_upgrade_has_no_gap(settings: Settings, http: Any, next_release: Path
         while not stop.is_set():
             answers.append(http.asked("get_light", {"id": 99})["job"]["configId"])
 
+    analyst = "SELECT connection_id FROM jobtrail_analytics.job_runs WHERE job_id = 99"
+    _execute(settings, f"CREATE VIEW public.mine AS {analyst}")
     reader = Thread(target=reads)
     reader.start()
     try:
@@ -98,6 +106,9 @@ def test_an_upgrade_has_no_gap(settings: Settings, http: Any, next_release: Path
             _until(settings, "SELECT FROM jobtrail.jobs WHERE job_id = 800 AND ended_at IS NOT NULL")
             swapped = run(next_release, settings, "rebuild", "--yes")
             assert swapped.returncode == 0, swapped.stderr + swapped.stdout
+            # The views for analysts are those of the new release, and whoever stands on them stays.
+            assert _execute(settings, "SELECT config_id FROM jobtrail_analytics.job_runs WHERE job_id = 99")
+            assert _execute(settings, "SELECT FROM public.mine") == [()]
             assert "jobs (job_id 99): created_at:" in swapped.stdout
             # Some in each partition, so that each of both projectors gets some.
             publish(settings, [event for number in range(801, 831) for event in job_of(number)])
@@ -116,6 +127,12 @@ def test_an_upgrade_has_no_gap(settings: Settings, http: Any, next_release: Path
 
 
 HISTORY_CONFIG = "0b3f4bd4-5b5b-4a0e-9f2a-000000000001"
+
+
+def _execute(settings: Settings, statement: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(settings.database_url or "", autocommit=True) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description is not None else []
 
 
 def _until(settings: Settings, statement: str) -> None:
