@@ -50,7 +50,7 @@ class TopicAdmin:
         self._admin = AdminClient({**client_config(settings, self.address)})
 
     def ensure(self) -> dict[str, str]:
-        """Makes the topics that are missing, checks the others, and returns topic → id of the two to be read.
+        """Makes the topics that are missing, checks the others, and returns topic → id of those to be read.
 
         Raises LogError for a topic that is compacted or dated by its producers.
         """
@@ -58,6 +58,7 @@ class TopicAdmin:
         wanted = {
             settings.events_topic: settings.partitions,
             settings.registry_topic: 1,
+            settings.analytics_topic: 1,
             settings.dead_letters_topic: 1,
         }
         existing = self._existing()
@@ -68,7 +69,7 @@ class TopicAdmin:
         deadline = time.monotonic() + ANSWER_TIMEOUT
         while True:
             try:
-                return self.ids([settings.events_topic, settings.registry_topic])
+                return self.ids(settings.projected_topics)
             except NotFoundError:
                 # A topic just made is not known to every broker at once.
                 if time.monotonic() > deadline:
