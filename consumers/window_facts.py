@@ -120,8 +120,9 @@ class StreamFacts(msgspec.Struct, array_like=True):
 
         Windows from there on come out the same.
         """
-        for kept in (self.statuses, *self.stats.values()):
-            _forget(kept, before)
+        _forget(self.statuses, before)
+        for points in self.stats.values():
+            _forget(points, before)
 
 
 def _forget(kept: dict[int, Any], before: int) -> None:

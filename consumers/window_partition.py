@@ -11,12 +11,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from jobtrail import events as e
 from jobtrail.consumers.window_facts import (
+    SLOT,
     JobFacts,
     StreamFacts,
     decode_job,
@@ -28,7 +29,6 @@ from jobtrail.consumers.window_facts import (
 from jobtrail.consumers.windows import (
     COUNTS,
     LONGEST,
-    SLOT,
     Counts,
     Surroundings,
     Window,
@@ -43,6 +43,8 @@ MILLISECOND: Final = 1000
 HOUR: Final = 3_600_000_000
 #: An event may be dated so far ahead of the broker that took it.
 AHEAD: Final = HOUR
+#: Say nothing of their job but that its attempt lives.
+FREQUENT: Final = (e.StreamStats, e.StreamStatus, e.AttemptHeartbeat)
 #: Bytes before the facts in a value: the offset of the last message that they are of.
 OFFSET_SIZE: Final = 8
 
@@ -131,16 +133,14 @@ class Partition:
         return step
 
     def results(self, step: Step) -> Iterator[e.WindowComputed]:
-        """The windows that a step changes, as they are then, but for those that are final."""
+        """The windows that any event of a step changes, as they are then, but for those that are final."""
         for window in step.counts.keys() | step.durations.keys():
             if window.end <= step.closed:
                 continue
             old = self._totals.get(window, (0,) * len(COUNTS[window.measure]))
             change = step.counts.get(window, (0,) * len(old))
-            longest = self._durations_after(window, step)
-            if any(change) or longest != max(self._durations.get(window, {}), default=None):
-                counts = tuple(a + b for a, b in zip(old, change, strict=True))
-                yield self._result(window, counts, longest, step)
+            counts = tuple(a + b for a, b in zip(old, change, strict=True))
+            yield self._result(window, counts, self._durations_after(window, step), step)
 
     def apply(self, step: Step) -> None:
         """The step is durable: it is what the next one begins with."""
@@ -172,8 +172,8 @@ class Partition:
                 _move(step, {}, of_job(job))
                 _move_durations(step, Counter(), Counter(durations(job)))
                 around = surroundings(job)
-                for stream_key in self._streams.get(parts[1], ()):
-                    _move(step, {}, self._of_stream(stream_key, mine[stream_key], around))
+                for stream_key in self.streams_of(parts[1]):
+                    _move(step, {}, _of_stream(stream_key, self.stream(stream_key), around, self._closed))
         self.apply(Step(0, 0, counts=step.counts, durations=step.durations, closed=self._closed))
 
     def _know(self, key: bytes, value: bytes | None) -> None:
@@ -192,63 +192,36 @@ class Partition:
     def _fold_job(self, job_id: int, messages: list[Message], step: Step) -> None:
         key = msgspec.json.encode((self.number, job_id))
         old = self._facts.get(key)
-        job = decode_job(old[OFFSET_SIZE:]) if old else JobFacts()
-        before, before_durations, before_around = of_job(job), Counter(durations(job)), surroundings(job)
-        streams: dict[bytes, StreamFacts] = {}
+        folding = _Folding(decode_job(old[OFFSET_SIZE:]) if old else JobFacts(), self, step)
         for message in messages:
             if self._is_refused(message):
-                _refuse(job, message)
-                continue
-            hour = message.broker_ms * MILLISECOND // HOUR
-            job.received = max(job.received, hour)
-            fold_job(job, message.event)
-            if isinstance(message.event, e.StreamStats | e.StreamStatus):
-                stream_key = self._stream_key(message.event)
-                if stream_key not in streams:
-                    known = self._facts.get(stream_key)
-                    streams[stream_key] = decode_stream(known[OFFSET_SIZE:]) if known else StreamFacts()
-                fold_stream(streams[stream_key], message.event)
-                streams[stream_key].received = max(streams[stream_key].received, hour)
+                folding.refuse(message)
+            else:
+                folding.take(message)
+        job, offset = folding.job, messages[-1].offset.to_bytes(OFFSET_SIZE, "big")
         job.refused = {slot: found for slot, found in job.refused.items() if slot >= step.closed - LONGEST}
-        offset = messages[-1].offset.to_bytes(OFFSET_SIZE, "big")
-        if old is None or encode_facts(job) != old[OFFSET_SIZE:]:
-            step.facts[key] = offset + encode_facts(job)
-        _move(step, before, of_job(job))
-        _move_durations(step, before_durations, Counter(durations(job)))
-        around = surroundings(job)
-        elsewhere = {number for number, now in around.items() if now != before_around.get(number)}
-        for stream_key in {*streams, *self._of_attempts(job_id, elsewhere)}:
-            old = self._facts.get(stream_key)
-            then = {} if old is None else self._of_stream(stream_key, old, before_around)
-            new = old
-            if (stream := streams.get(stream_key)) is not None:
-                stream.forget(step.closed - LONGEST)
-                if old is None or encode_facts(stream) != old[OFFSET_SIZE:]:
-                    new = step.facts[stream_key] = offset + encode_facts(stream)
-            assert new is not None  # noqa: S101  # it is in the facts, or was just folded
-            _move(step, then, self._of_stream(stream_key, new, around))
+        for stream_key, stream in folding.streams.items():
+            stream.forget(step.closed - LONGEST)
+            self._keep(step, stream_key, offset, encode_facts(stream))
+        self._keep(step, key, offset, encode_facts(job))
+
+    def _keep(self, step: Step, key: bytes, offset: bytes, facts: bytes) -> None:
+        old = self._facts.get(key)
+        if old is None or old[OFFSET_SIZE:] != facts:
+            step.facts[key] = offset + facts
+
+    def stream(self, key: bytes) -> StreamFacts:
+        """What is known of a stream, durably."""
+        known = self._facts.get(key)
+        return decode_stream(known[OFFSET_SIZE:]) if known else StreamFacts()
+
+    def streams_of(self, job_id: int) -> Iterable[bytes]:
+        """Keys of the streams of a job."""
+        return self._streams.get(job_id, ())
 
     def _is_refused(self, message: Message) -> bool:
         late = message.broker_ms * MILLISECOND - micros(message.event.occurred_at)
         return late > self._lateness or late < -AHEAD
-
-    def _stream_key(self, event: e.StreamEvent) -> bytes:
-        named = (event.stream_namespace or None, event.stream_name)
-        return msgspec.json.encode(StreamKey(self.number, event.job_id, event.attempt_number, *named))
-
-    def _of_attempts(self, job_id: int, numbers: set[int]) -> Iterator[bytes]:
-        """Keys of the streams of these attempts."""
-        if numbers:
-            for key in self._streams.get(job_id, ()):
-                if msgspec.json.decode(key)[2] in numbers:
-                    yield key
-
-    def _of_stream(self, key: bytes, value: bytes, around: Mapping[int, Surroundings]) -> Counts:
-        named = StreamKey(*msgspec.json.decode(key))
-        if named.attempt_number not in around:
-            return {}  # its facts are durable and its job's are not yet: those events are read again
-        stream = decode_stream(value[OFFSET_SIZE:])
-        return of_stream(named.namespace, named.name, stream, around[named.attempt_number], self._closed)
 
     def _expire(self, step: Step) -> None:
         """Once an hour: facts that no window which is still open can need."""
@@ -269,10 +242,8 @@ class Partition:
     def _result(
         self, window: Window, counts: tuple[int, ...], longest: int | None, step: Step
     ) -> e.WindowComputed:
-        about = window._asdict()
-        start, end = about.pop("start"), about.pop("end")
         what = msgspec.json.encode((self.number, *window)).decode()
-        values = dict(zip(COUNTS[window.measure], counts, strict=True))
+        values: dict[str, Any] = dict(zip(COUNTS[window.measure], counts, strict=True))
         if window.measure == "attempts":
             values["longest_ms"] = longest or 0
         window_id = e.decision_id("window", what)
@@ -280,22 +251,97 @@ class Partition:
             event_id=e.decision_id(window_id, step.offset, *values.values()),
             occurred_at=EPOCH + timedelta(milliseconds=step.broker_ms),
             window_id=window_id,
-            window_start=EPOCH + timedelta(microseconds=start * SLOT),
-            window_end=EPOCH + timedelta(microseconds=end * SLOT),
+            measure=window.measure,
+            window_type=window.window_type,
+            window_start=EPOCH + timedelta(microseconds=window.start * SLOT),
+            window_end=EPOCH + timedelta(microseconds=window.end * SLOT),
             log_partition=self.number,
             sequence=step.offset,
-            **about,
+            **window.about._asdict(),
             **values,
         )
 
 
-def _refuse(job: JobFacts, message: Message) -> None:
-    """Counts a message, each once: it may be read again, and then has the same offset."""
-    slot = message.broker_ms * MILLISECOND // SLOT
-    messages, last = job.refused.get(slot, (0, -1))
-    if message.offset > last:
-        job.refused[slot] = (messages + 1, message.offset)
-    job.received = max(job.received, message.broker_ms * MILLISECOND // HOUR)
+class _Folding:
+    """The messages of one job, one by one: what each of them changes goes into the step.
+
+    Not what all of them change together: a window that one event fills and the next one empties may have been
+    said in between, by a worker that died before its facts were durable, and must be said again.
+    """
+
+    def __init__(self, job: JobFacts, partition: Partition, step: Step) -> None:
+        self.job = job
+        #: Those that had messages.
+        self.streams: dict[bytes, StreamFacts] = {}
+        self._partition = partition
+        self._step = step
+        self._look()
+
+    def take(self, message: Message) -> None:
+        """Folds one that counts."""
+        event = message.event
+        hour = message.broker_ms * MILLISECOND // HOUR
+        self.job.received = max(self.job.received, hour)
+        heard = self._heard(event)
+        fold_job(self.job, event)
+        if not isinstance(event, FREQUENT) or self._heard(event) != heard:
+            self._job_changed(event.job_id)
+        if isinstance(event, e.StreamStats | e.StreamStatus):
+            key = self._key(event)
+            stream = self.streams.get(key) or self.streams.setdefault(key, self._partition.stream(key))
+            before = self._of_stream(key, stream, self._around)
+            fold_stream(stream, event)
+            stream.received = max(stream.received, hour)
+            _move(self._step, before, self._of_stream(key, stream, self._around))
+
+    def refuse(self, message: Message) -> None:
+        """Counts one that counts nowhere else; once, for when it is read again it has the same offset."""
+        slot = message.broker_ms * MILLISECOND // SLOT
+        messages, last = self.job.refused.get(slot, (0, -1))
+        if message.offset > last:
+            self.job.refused[slot] = (messages + 1, message.offset)
+        self.job.received = max(self.job.received, message.broker_ms * MILLISECOND // HOUR)
+        self._job_changed(message.event.job_id)
+
+    def _heard(self, event: e.JobEvent) -> tuple[int, int] | None:
+        """What an event that says nothing else may change of its attempt."""
+        attempt = self.job.attempts.get(getattr(event, "attempt_number", -1))
+        return None if attempt is None else (attempt.first_heard, attempt.heard)
+
+    def _look(self) -> None:
+        self._counts = of_job(self.job)
+        self._durations = Counter(durations(self.job))
+        self._around = surroundings(self.job)
+
+    def _job_changed(self, job_id: int) -> None:
+        counts, timed, around = self._counts, self._durations, self._around
+        self._look()
+        _move(self._step, counts, self._counts)
+        _move_durations(self._step, timed, self._durations)
+        elsewhere = {number for number, now in self._around.items() if now != around.get(number)}
+        if not elsewhere:
+            return
+        for key in {*self._partition.streams_of(job_id), *self.streams}:
+            if msgspec.json.decode(key)[2] in elsewhere:
+                stream = self.streams.get(key) or self._partition.stream(key)
+                before = self._of_stream(key, stream, around)
+                _move(self._step, before, self._of_stream(key, stream, self._around))
+
+    def _of_stream(self, key: bytes, stream: StreamFacts, around: Mapping[int, Surroundings]) -> Counts:
+        return _of_stream(key, stream, around, self._step.closed)
+
+    def _key(self, event: e.StreamEvent) -> bytes:
+        named = (event.stream_namespace or None, event.stream_name)
+        return msgspec.json.encode(
+            StreamKey(self._partition.number, event.job_id, event.attempt_number, *named)
+        )
+
+
+def _of_stream(key: bytes, stream: StreamFacts, around: Mapping[int, Surroundings], closed: int) -> Counts:
+    named = StreamKey(*msgspec.json.decode(key))
+    if named.attempt_number not in around:
+        return {}  # its facts are durable and its job's are not yet: those events are read again
+    return of_stream(named.namespace, named.name, stream, around[named.attempt_number], closed)
 
 
 def _move(step: Step, before: Counts, after: Counts) -> None:

@@ -35,14 +35,9 @@ SHAPES: Final = (TUMBLING, HOPPING)
 LONGEST: Final = max(shape.size for shape in SHAPES)
 
 
-class Window(NamedTuple):
-    """What is counted, when, and about what. Unused fields are None."""
+class About(NamedTuple):
+    """What a window is about. What does not apply, or is not known, is None."""
 
-    measure: str
-    window_type: str
-    #: Its first slot, and the first behind it.
-    start: int
-    end: int
     connection_id: str | None = None
     connector_role: str | None = None
     connector: str | None = None
@@ -52,7 +47,18 @@ class Window(NamedTuple):
     stream_name: str | None = None
 
 
-#: Measure → the counts that it has, each named as the field of WindowComputed. They add up, but for the longest.
+class Window(NamedTuple):
+    """What is counted, when, and about what."""
+
+    measure: str
+    window_type: str
+    #: Its first slot, and the first behind it.
+    start: int
+    end: int
+    about: About = About()
+
+
+#: Measure → the counts that it has, named as the fields of WindowComputed. They add up.
 COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     "attempts": (
         *("attempts_succeeded", "attempts_failed", "attempts_cancelled"),
@@ -66,6 +72,12 @@ COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "refused": ("messages_refused",),
 }
+
+#: Of records and bytes emitted, records and bytes committed: who is believed first, as the view stream_totals does.
+BELIEVED: Final = (
+    *((Reporter.PLATFORM, Reporter.SOURCE),) * 2,
+    *((Reporter.PLATFORM, Reporter.DESTINATION),) * 2,
+)
 
 #: Window → its counts, in the order of COUNTS.
 Counts = dict[Window, tuple[int, ...]]
@@ -109,7 +121,7 @@ def own_end(attempt: AttemptFacts) -> tuple[int, str, str] | None:
 
 
 def ends(job: JobFacts) -> dict[int, End]:
-    """Attempt number → its end under the job's decision, for those that ended: rules 2 and 3 of derive.sql."""
+    """Attempt number → its end under the job's decision, if it ended: rules 2 and 3 of derive.sql."""
     own = {number: own_end(attempt) for number, attempt in job.attempts.items()}
     decided = [end for end in own.values() if end is not None and end[2] == "succeeded"]
     decided += [(*job.failed, "failed")] if job.failed else []
@@ -137,7 +149,7 @@ def _is_overruled(
 def of_job(job: JobFacts) -> Counts:
     """What a job adds: its attempts, in the windows that they ended in; what was refused of it."""
     found: Counts = {}
-    connection = job.connection_id
+    connection = About(job.connection_id)
     for number, end in ends(job).items():
         attempt = job.attempts[number]
         outcome = tuple(int(end.kind == kind) for kind in ("succeeded", "failed", "cancelled"))
@@ -145,13 +157,13 @@ def of_job(job: JobFacts) -> Counts:
         timed = (0, 0) if begun is None else (1, max(0, end.at - begun[0]) // 1000)
         origin, failure_type = attempt.failure[2:] if attempt.failure else (None, None)
         for when in windows_at(slot_of(end.at)):
-            _add(found, Window("attempts", *when, connection_id=connection), (*outcome, *timed))
+            _add(found, Window("attempts", *when, connection), (*outcome, *timed))
             for role, connector in (("source", attempt.source), ("destination", attempt.destination)):
-                about = {"connector_role": role, "connector": connector}
-                _add(found, Window("connectors", *when, **about), outcome)
+                about = About(connector_role=role, connector=connector)
+                _add(found, Window("connectors", *when, about), outcome)
                 if end.kind == "failed":
-                    why = {"failure_origin": origin, "failure_type": failure_type}
-                    _add(found, Window("failures", *when, **about, **why), (1,))
+                    why = about._replace(failure_origin=origin, failure_type=failure_type)
+                    _add(found, Window("failures", *when, why), (1,))
     for slot, (messages, _) in job.refused.items():
         for when in windows_at(slot):
             _add(found, Window("refused", *when), (messages,))
@@ -163,7 +175,7 @@ def durations(job: JobFacts) -> Iterator[tuple[Window, int]]:
     for number, end in ends(job).items():
         if begun := job.attempts[number].started:
             for when in windows_at(slot_of(end.at)):
-                window = Window("attempts", *when, connection_id=job.connection_id)
+                window = Window("attempts", *when, About(job.connection_id))
                 yield window, max(0, end.at - begun[0]) // 1000
 
 
@@ -190,36 +202,32 @@ def of_stream(
 ) -> Counts:
     """What a stream of an attempt adds to the windows that end behind the slot `since`.
 
-    A counter's value before an instant is that of the newest StreamStats (by sequence, event_id) among those
-    that occurred before it, of the reporter that is believed; unset counts as nothing. By how much it rose in a
-    window is its value before the window's end less that before its start. So windows add up to what the read
-    model `stream_totals` has, whatever came late, and a rise can be less than nothing.
+    A counter's value before an instant is that of the newest StreamStats (by sequence, event_id) of those
+    that occurred before it, of the reporter that is believed; unset counts as nothing. By how much it rose in
+    a window is its value before the window's end less that before its start. So windows add up to what the
+    view `stream_totals` has, whatever came late, and a rise can be less than nothing.
     """
     found: Counts = {}
-    about = {"connection_id": around.connection_id, "stream_namespace": namespace, "stream_name": name}
-    emitted = believed(stream, 0, (Reporter.PLATFORM, Reporter.SOURCE))
-    committed = believed(stream, 2, (Reporter.PLATFORM, Reporter.DESTINATION))
+    about = About(around.connection_id, stream_namespace=namespace, stream_name=name)
     rises: dict[int, list[int]] = {}
-    for column, points in ((0, emitted), (1, emitted), (2, committed), (3, committed)):
-        for slot, rise in _rises(points, column):
+    for column, order in enumerate(BELIEVED):
+        for slot, rise in _rises(believed(stream, column, order), column):
             rises.setdefault(slot, [0, 0, 0, 0])[column] += rise
-    for slot, rise in rises.items():
-        if any(rise):
+    for slot, risen in rises.items():
+        if any(risen):
             for when in windows_at(slot):
-                _add(found, Window("streams", *when, **about), (*rise, 0))
-    moved = {slot for slot, rise in rises.items() if rise[0] or rise[2]}
+                _add(found, Window("streams", *when, about), (*risen, 0))
+    moved = {slot for slot, risen in rises.items() if risen[0] or risen[2]}
     for when in _stalled(stream, moved, around, since):
-        _add(found, Window("streams", *when, **about), (0, 0, 0, 0, 1))
+        _add(found, Window("streams", *when, about), (0, 0, 0, 0, 1))
     return found
 
 
 def believed(stream: StreamFacts, column: int, order: tuple[str, ...]) -> Mapping[int, Point]:
-    """The points of the reporter whose newest one knows the counter, by the rule of the view stream_totals."""
+    """Slot → newest point, of the first reporter in order whose newest point of all knows the counter."""
     newest = {reporter: max(points.values(), key=rank) for reporter, points in stream.stats.items()}
     known = {
-        reporter: value
-        for reporter, point in newest.items()
-        if (value := point.counters[column]) is not None
+        reporter: value for reporter, point in newest.items() if (value := point.counters[column]) is not None
     }
     for reporter in order:
         if reporter in known:
@@ -242,9 +250,9 @@ def _stalled(
 ) -> Iterator[tuple[str, int, int]]:
     """The windows in which the stream did not move.
 
-    It runs at the start and at the end of each of their slots (without any StreamStatus, from its first
-    StreamStats on), and neither records emitted nor committed rose in them; its attempt goes on: it has events
-    behind the window, and did not end before that.
+    It runs at the start and at the end of each of their slots (without any StreamStatus: from the slot behind
+    its first StreamStats on), and neither records emitted nor committed changed in them; its attempt goes on:
+    it has events behind the window, and did not end before that.
     """
     begun = min((slot for points in stream.stats.values() for slot in points), default=None)
     if stream.statuses:
