@@ -21,6 +21,10 @@ SLOT: Final = 300_000_000
 T = TypeVar("T")
 
 
+#: Not null, so that any two points can be compared.
+UNKNOWN: Final = -1
+
+
 class Mark(NamedTuple):
     """When something happened, by which event: microseconds since 1970 and the event's id."""
 
@@ -59,8 +63,11 @@ class Point(NamedTuple):
 
     sequence: int
     event_id: str
-    #: Records and bytes emitted, records and bytes committed.
-    counters: tuple[int | None, int | None, int | None, int | None]
+    #: Records and bytes emitted, records and bytes committed; UNKNOWN where it does not say.
+    counters: tuple[int, int, int, int]
+
+
+S = TypeVar("S", Status, Point)
 
 
 class AttemptFacts(msgspec.Struct, array_like=True):
@@ -125,10 +132,10 @@ class StreamFacts(msgspec.Struct, array_like=True):
             _forget(points, before)
 
 
-def _forget(kept: dict[int, Any], before: int) -> None:
+def _forget(kept: dict[int, S], before: int) -> None:
     old = [slot for slot in kept if slot < before]
     if len(old) > 1:
-        newest = max((kept[slot] for slot in old), key=rank)
+        newest = max(kept[slot] for slot in old)
         last = max(old)
         for slot in old:
             del kept[slot]
@@ -181,25 +188,31 @@ def fold_stream(stream: StreamFacts, event: e.StreamEvent) -> None:
             _keep(stream.statuses, at // SLOT, status)
         case e.StreamStats():
             counters = (
-                *(event.records_emitted, event.bytes_emitted),
-                *(event.records_committed, event.bytes_committed),
+                _known(event.records_emitted),
+                _known(event.bytes_emitted),
+                _known(event.records_committed),
+                _known(event.bytes_committed),
             )
             point = Point(event.sequence, event.event_id, counters)
             _keep(stream.stats.setdefault(event.reporter, {}), at // SLOT, point)
 
 
 def _first(known: T | None, new: T) -> T:
-    return new if known is None else min(known, new, key=rank)
+    return new if known is None else min(known, new, key=_rank)
 
 
-def _keep(kept: dict[int, T], slot: int, new: T) -> None:
+def _known(counter: int | None) -> int:
+    return UNKNOWN if counter is None else counter
+
+
+def _keep(kept: dict[int, S], slot: int, new: S) -> None:
     known = kept.get(slot)
-    kept[slot] = new if known is None else max(known, new, key=rank)
+    kept[slot] = new if known is None else max(known, new)
 
 
-def rank(fact: Any) -> tuple[Any, ...]:
+def _rank(fact: Any) -> tuple[Any, ...]:
     """Orders facts of one kind; one id with two bodies must come out the same everywhere, too."""
-    return tuple((part is not None, part) if not isinstance(part, tuple) else rank(part) for part in fact)
+    return tuple((part is not None, part) if not isinstance(part, tuple) else _rank(part) for part in fact)
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode

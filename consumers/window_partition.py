@@ -273,6 +273,8 @@ class _Folding:
         self.job = job
         #: Those that had messages.
         self.streams: dict[bytes, StreamFacts] = {}
+        #: What they add by now, where it was worked out.
+        self._stream_counts: dict[bytes, Counts] = {}
         self._partition = partition
         self._step = step
         self._look()
@@ -288,11 +290,16 @@ class _Folding:
             self._job_changed(event.job_id)
         if isinstance(event, e.StreamStats | e.StreamStatus):
             key = self._key(event)
-            stream = self.streams.get(key) or self.streams.setdefault(key, self._partition.stream(key))
-            before = self._of_stream(key, stream, self._around)
+            stream = self.streams.get(key)
+            if stream is None:
+                stream = self.streams[key] = self._partition.stream(key)
+            before = self._stream_counts.get(key)
+            if before is None:
+                before = self._of_stream(key, stream, self._around)
             fold_stream(stream, event)
             stream.received = max(stream.received, hour)
-            _move(self._step, before, self._of_stream(key, stream, self._around))
+            after = self._stream_counts[key] = self._of_stream(key, stream, self._around)
+            _move(self._step, before, after)
 
     def refuse(self, message: Message) -> None:
         """Counts one that counts nowhere else; once, for when it is read again it has the same offset."""
@@ -325,7 +332,8 @@ class _Folding:
             if msgspec.json.decode(key)[2] in elsewhere:
                 stream = self.streams.get(key) or self._partition.stream(key)
                 before = self._of_stream(key, stream, around)
-                _move(self._step, before, self._of_stream(key, stream, self._around))
+                after = self._stream_counts[key] = self._of_stream(key, stream, self._around)
+                _move(self._step, before, after)
 
     def _of_stream(self, key: bytes, stream: StreamFacts, around: Mapping[int, Surroundings]) -> Counts:
         return _of_stream(key, stream, around, self._step.closed)

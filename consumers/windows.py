@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from jobtrail.consumers.window_facts import SLOT, AttemptFacts, JobFacts, Point, StreamFacts, rank
+from jobtrail.consumers.window_facts import SLOT, UNKNOWN, AttemptFacts, JobFacts, Point, StreamFacts
 from jobtrail.events import Reporter, RunState
 
 
@@ -73,7 +73,7 @@ COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     "refused": ("messages_refused",),
 }
 
-#: Of records and bytes emitted, records and bytes committed: who is believed first, as the view stream_totals does.
+#: Of records and bytes emitted, records and bytes committed: who is believed first, as in the view stream_totals.
 BELIEVED: Final = (
     *((Reporter.PLATFORM, Reporter.SOURCE),) * 2,
     *((Reporter.PLATFORM, Reporter.DESTINATION),) * 2,
@@ -210,9 +210,11 @@ def of_stream(
     found: Counts = {}
     about = About(around.connection_id, stream_namespace=namespace, stream_name=name)
     rises: dict[int, list[int]] = {}
-    for column, order in enumerate(BELIEVED):
-        for slot, rise in _rises(believed(stream, column, order), column):
-            rises.setdefault(slot, [0, 0, 0, 0])[column] += rise
+    newest = {reporter: max(points.values()) for reporter, points in stream.stats.items()}
+    for column in range(len(BELIEVED)):
+        if (reporter := believed(newest, column)) is not None:
+            for slot, rise in _rises(stream.stats[reporter], column):
+                rises.setdefault(slot, [0, 0, 0, 0])[column] = rise
     for slot, risen in rises.items():
         if any(risen):
             for when in windows_at(slot):
@@ -223,24 +225,22 @@ def of_stream(
     return found
 
 
-def believed(stream: StreamFacts, column: int, order: tuple[str, ...]) -> Mapping[int, Point]:
-    """Slot → newest point, of the first reporter in order whose newest point of all knows the counter."""
-    newest = {reporter: max(points.values(), key=rank) for reporter, points in stream.stats.items()}
-    known = {
-        reporter: value for reporter, point in newest.items() if (value := point.counters[column]) is not None
-    }
-    for reporter in order:
+def believed(newest: Mapping[str, Point], column: int) -> str | None:
+    """Of reporters and their newest points, the first in order that knows a counter."""
+    known = {name: value for name, point in newest.items() if (value := point.counters[column]) != UNKNOWN}
+    for reporter in BELIEVED[column]:
         if reporter in known:
-            return stream.stats[reporter]
-    return stream.stats[max(known, key=lambda r: (known[r], r))] if known else {}
+            return reporter
+    return max(known, key=lambda reporter: (known[reporter], reporter), default=None)
 
 
 def _rises(points: Mapping[int, Point], column: int) -> Iterator[tuple[int, int]]:
     """Slot → by how much a counter rose in it."""
     newest, value = None, 0
-    for slot, point in sorted(points.items()):
-        newest = point if newest is None else max(newest, point, key=rank)
-        now = newest.counters[column] or 0
+    for slot in sorted(points):
+        point = points[slot]
+        newest = point if newest is None or point > newest else newest
+        now = max(0, newest.counters[column])
         yield slot, now - value
         value = now
 
