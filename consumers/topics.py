@@ -89,10 +89,14 @@ class TopicAdmin:
         A table's partition lies beside the log's. Raises LogError where the numbers are not the same.
         """
         events = self._settings.events_topic
-        sizes = self._sizes()
-        if topic not in sizes:
-            self._create(topic, sizes[events], CHANGELOG_CONFIG)
-        elif sizes[topic] != sizes[events]:
+        deadline = time.monotonic() + ANSWER_TIMEOUT
+        while not {events, topic} <= (sizes := self._sizes()).keys():
+            if events in sizes:
+                self._create(topic, sizes[events], CHANGELOG_CONFIG)
+            if time.monotonic() > deadline:  # as in `ensure`
+                raise NotFoundError(f"topics {events} and {topic} do not exist at {self.address}")
+            time.sleep(0.1)
+        if sizes[topic] != sizes[events]:
             raise LogError(
                 f"topic {topic} has {sizes[topic]} partitions and {events} has {sizes[events]}: partitions were"
                 f" added, and jobs are elsewhere now; begin anew with JOBTRAIL_ANALYTICS_GROUP={NEW_GROUP}"

@@ -27,6 +27,7 @@ COUNTS = [
     *("longest_ms", "records_emitted", "bytes_emitted", "records_committed", "bytes_committed"),
     *("streams_stalled", "messages_refused"),
 ]
+#: Counts of which one must be other than zero for a window to be anything.
 NOTHING = {*COUNTS} - {"longest_ms"}
 WHEN = ["window_type", "window_start", "window_end"]
 
