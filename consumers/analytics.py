@@ -8,12 +8,12 @@ order for each batch of a partition, each one only when Kafka has the one before
 2. the facts that changed, to the changelog
 3. the offsets, committed
 
-So what the changelog has was said, and whoever takes over folds the rest again: facts are a function of the set
-of events, and of two results of a window the one with the higher sequence counts. Nothing depends on
+So what the changelog has was said, and whoever takes over folds the rest again: facts are a function of the
+set of events, and of two results of a window the one with the higher sequence counts. Nothing depends on
 transactions; Faust's exactly_once is not used.
 
-Faust's windowed tables are not used either: they add up what comes, so that what comes twice would count twice,
-and drop windows by the worker's clock. The table here holds facts, in memory and in its changelog.
+Faust's windowed tables are not used either: they add up what comes, so that what comes twice would count
+twice, and drop windows by the worker's clock. The table here holds facts, in memory and in its changelog.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from datetime import timedelta
 from typing import Any, Final
 
@@ -41,7 +41,7 @@ from jobtrail.consumers.registry_schemas import registry_of
 from jobtrail.consumers.topics import TopicAdmin
 from jobtrail.consumers.waiting import FIRST_PAUSE, LONGEST_PAUSE, Away, StoppedError, until_it_answers
 from jobtrail.consumers.window_partition import Facts, Message, Partition, Step, offset_of, partition_of
-from jobtrail.errors import BadMessageError, ServerAwayError
+from jobtrail.errors import BadMessageError, LogError, ServerAwayError
 from jobtrail.events import JobEvent, WindowComputed
 from jobtrail.running import KAFKA_SETTING, kafka_address
 from jobtrail.settings import Settings
@@ -55,6 +55,8 @@ ENOUGH: Final = 5_000
 MOST: Final = 4 * ENOUGH
 #: Seconds between two looks at what waits.
 TICK: Final = 0.1
+#: Seconds between two looks at the topics.
+WATCH: Final = 5.0
 #: Seconds before a run that failed is begun anew.
 AGAIN: Final = 1.0
 #: Seconds for the last batch, when told to stop.
@@ -103,9 +105,19 @@ AWAY: Final = (_EndedError, KafkaError, ProducerSendError, OSError, TimeoutError
 class Analytics:
     """One run of the Faust application: until it is told to stop, or something fails."""
 
-    def __init__(self, settings: Settings, stop: threading.Event, partitions: int) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        stop: threading.Event,
+        partitions: int,
+        topics: Callable[[], Mapping[str, str]],
+        away: Away,
+    ) -> None:
+        """`topics` asks Kafka for the ids of the topics; `away` says when it does not answer."""
         self._settings = settings
         self._stop = stop
+        self._topics = topics
+        self._away = away
         self._client = client_settings(settings)
         self._schema_by_id = registry_of(settings)
         self._registry = Away("The schema registry")
@@ -129,9 +141,10 @@ class Analytics:
         """Raises what ended it, but for being told to stop."""
         starting = asyncio.ensure_future(self._app.start())
         flushing = asyncio.ensure_future(self._flush_for_ever())
+        watching = asyncio.ensure_future(self._watch())
         try:
             while not self._stop.is_set():
-                for task in (starting, flushing):
+                for task in (starting, flushing, watching):
                     if task.done():
                         task.result()
                 if self._app.crashed:
@@ -144,10 +157,27 @@ class Analytics:
                 await self._flush()
                 await self._app.consumer.commit()
         finally:
-            for task in (starting, flushing):
+            for task in (starting, flushing, watching):
                 task.cancel()
-            await asyncio.gather(starting, flushing, return_exceptions=True)
+            await asyncio.gather(starting, flushing, watching, return_exceptions=True)
             await self._app.stop()
+
+    async def _watch(self) -> None:
+        """Says when Kafka is away and when it is back. Raises LogError for a topic that was made anew."""
+        begun_with = await asyncio.to_thread(self._topics)
+        while True:
+            await asyncio.sleep(WATCH)
+            try:
+                found = await asyncio.to_thread(self._topics)
+            except ServerAwayError as error:
+                self._away.gone(error)
+                continue
+            self._away.back()
+            if found != begun_with:
+                raise LogError(
+                    "a topic was made anew under the same name, and what the changelog has is of the one that"
+                    " was; restore it"
+                )
 
     def _new_app(self, partitions: int) -> faust.App:
         servers = kafka_address(self._settings).split(",")
@@ -190,7 +220,7 @@ class Analytics:
         """The agent: keeps what comes until the next batch, which acknowledges it."""
         self._stream = stream.noack()  # type: ignore[attr-defined]  # the protocol lacks it
         async for event in self._stream.events():
-            while len(self._pending) >= MOST:
+            while len(self._pending) >= MOST:  # noqa: ASYNC110  # it is looked at as often as flushed
                 await asyncio.sleep(TICK)
             self._pending.append(event)
 
@@ -216,8 +246,8 @@ class Analytics:
             before = time.monotonic()
             await asyncio.sleep(TICK)
             if time.monotonic() - before > away:
-                # We did not run (SIGSTOP, a machine that slept): others may have our partitions. The group says
-                # so before the next heartbeats are over, and then nothing of what waits is ours.
+                # We did not run (SIGSTOP, a machine that slept): others may have our partitions. The group
+                # says so before the next heartbeats are over, and then nothing of what waits is ours.
                 await asyncio.sleep(2 * self._app.conf.broker_heartbeat_interval)
             due = time.monotonic() - self._flushed_at >= self._settings.analytics_interval
             if self._pending and (due or len(self._pending) >= ENOUGH):
@@ -318,11 +348,14 @@ def run_analytics(settings: Settings, stop: threading.Event) -> None:
         admin.ensure()
         return admin.ensure_changelog(f"{settings.analytics_group}-{TABLE}-changelog")
 
+    def topics() -> Mapping[str, str]:
+        return admin.ids(settings.projected_topics)
+
     try:
         while not stop.is_set():
             partitions = until_it_answers(away, stop, prepare)
             try:
-                asyncio.run(Analytics(settings, stop, partitions).run())
+                asyncio.run(Analytics(settings, stop, partitions, topics, away).run())
             except AWAY as error:
                 away.gone(ServerAwayError("Kafka", admin.address, KAFKA_SETTING, repr(error)))
                 stop.wait(AGAIN)

@@ -1,7 +1,7 @@
 """JOBTRAIL_KAFKA_* for a client that is not librdkafka: what Faust's aiokafka takes of them, without Faust.
 
-Security is taken whole or refused: a setting that would be passed over could leave a connection open to others.
-Tuning that has no counterpart is passed over, and said once.
+Security is taken whole or refused: a setting that was passed over could leave a connection open to others.
+Tuning that has no counterpart is passed over.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ TOPIC_CONFIG: Final[Mapping[str, str]] = MappingProxyType(
         "message.timestamp.type": "LogAppendTime",
     }
 )
-#: A changelog keeps the newest of each key. What was written over stays for a day: should a worker that had lost
-#: its partitions have written, the better value before it is still found (`_FactsTable`).
+#: A changelog keeps the newest of each key. What was written over stays for a day: should a worker that had
+#: lost its partitions have written, the better value before it is still found (`_FactsTable`).
 CHANGELOG_CONFIG: Final[Mapping[str, str]] = MappingProxyType(
     {"cleanup.policy": "compact", "min.compaction.lag.ms": str(24 * 3600 * 1000)}
 )
@@ -84,9 +84,9 @@ class TopicAdmin:
                 time.sleep(0.1)
 
     def ensure_changelog(self, topic: str) -> int:
-        """Makes the changelog of a table over the event log where it is missing; gives its partitions' number.
+        """Makes the changelog of a table over the event log where it is missing; gives its partitions.
 
-        A table's partition lies beside the log's. Raises LogError where the numbers are not the same.
+        Raises LogError where it has not as many as the log: they lie beside each other.
         """
         events = self._settings.events_topic
         deadline = time.monotonic() + ANSWER_TIMEOUT
@@ -98,7 +98,7 @@ class TopicAdmin:
             time.sleep(0.1)
         if sizes[topic] != sizes[events]:
             raise LogError(
-                f"topic {topic} has {sizes[topic]} partitions and {events} has {sizes[events]}: partitions were"
+                f"topic {topic} has {sizes[topic]} partitions and {events} has {sizes[events]}: some were"
                 f" added, and jobs are elsewhere now; begin anew with JOBTRAIL_ANALYTICS_GROUP={NEW_GROUP}"
             )
         return sizes[events]

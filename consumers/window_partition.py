@@ -1,8 +1,8 @@
 """The windows of one partition of the log: facts of its jobs, what they add up to, and what a batch changes.
 
-All events of a job are in one partition, so a partition's windows are a function of that partition alone, and
-those of the log are their sums. A batch is folded into a `Step`, which changes nothing yet: whoever has made its
-results durable, and then its facts, applies it.
+All events of a job are in one partition, so a partition's windows are a function of that partition alone,
+and those of the log are their sums. A batch is folded into a `Step`, which changes nothing yet: whoever has
+made its results durable, and then its facts, applies it.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Windows of event time: which there are, and what is counted in them. Pure, without Faust and Kafka.
 
-Time is cut into slots of five minutes since 1970. A tumbling window is one slot; a hopping one is an hour that
-begins every fifteen minutes. An instant lies in one tumbling window and in four hopping ones.
+Time is cut into slots of five minutes since 1970. A tumbling window is one slot. A hopping one is an hour;
+one begins every fifteen minutes. An instant lies in one tumbling window and in four hopping ones.
 
-What a job, or a stream of an attempt, adds to windows is a function of its facts (`jobtrail.consumers.
-window_facts`), and those are a function of the set of its events. So windows are too: any order, repetition or
-split into batches gives the same.
+What a job, or a stream of an attempt, adds to windows is a function of its facts (`window_facts`), and
+those are a function of the set of its events. So windows are too: any order, repetition or split into
+batches gives the same.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ COUNTS: Final[Mapping[str, tuple[str, ...]]] = {
     "refused": ("messages_refused",),
 }
 
-#: Of records and bytes emitted, records and bytes committed: who is believed first, as in the view stream_totals.
+#: Of records and bytes emitted, records and bytes committed: who is believed first, as in stream_totals.
 BELIEVED: Final = (
     *((Reporter.PLATFORM, Reporter.SOURCE),) * 2,
     *((Reporter.PLATFORM, Reporter.DESTINATION),) * 2,

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 import pytest
@@ -15,7 +15,8 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartiti
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from projecting import pair, publish
-from window_scenes import ABOUT, COUNTS, NOTHING, WHEN, Found, by_polars, delivered, log_of, said
+from psycopg import sql
+from window_scenes import ABOUT, COUNTS, Found, by_polars, delivered, log_of, said
 
 from jobtrail import codec
 from jobtrail import events as e
@@ -49,7 +50,7 @@ class Results:
         self._consumer.assign([TopicPartition(settings.analytics_topic, 0, 0)])
         self.all: list[e.WindowComputed] = []
 
-    def __enter__(self) -> Results:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -91,13 +92,12 @@ def in_postgres(settings: Settings) -> Found:
     names = ["measure", "window_type", "starts_at", "ends_at", *ABOUT, *COUNTS]
     with psycopg.connect(settings.database_url) as connection:
         connection.execute("SET timezone = 'UTC'")
-        rows = connection.execute(f"SELECT {', '.join(names)} FROM jobtrail.windows".encode()).fetchall()
+        columns = sql.SQL(", ").join(map(sql.Identifier, names))
+        rows = connection.execute(sql.SQL("SELECT {} FROM jobtrail.windows").format(columns)).fetchall()
     what = len(names) - len(COUNTS)
     return {
         row[:what]: {
-            name: int(value)
-            for name, value in zip(COUNTS, row[what:], strict=True)
-            if value is not None
+            name: int(value) for name, value in zip(COUNTS, row[what:], strict=True) if value is not None
         }
         for row in rows
     }
@@ -145,7 +145,7 @@ def _shared(settings: Settings, admin: AdminClient) -> bool:
 
 def test_rates_in_sql_are_those_of_the_windows(settings: Settings) -> None:
     """Partials of two partitions add up; cancelled attempts count neither as success nor as failure."""
-    window = {
+    window: dict[str, Any] = {
         "measure": "connectors",
         "window_type": "tumbling",
         "window_start": datetime(2026, 3, 1, 12, tzinfo=UTC),
@@ -156,12 +156,9 @@ def test_rates_in_sql_are_those_of_the_windows(settings: Settings) -> None:
 
     def part(number: int, sequence: int, *counts: int) -> e.WindowComputed:
         names = ("attempts_succeeded", "attempts_failed", "attempts_cancelled")
+        counted: dict[str, Any] = dict(zip(names, counts, strict=True))
         return e.WindowComputed(
-            window_id=f"w-{number}",
-            log_partition=number,
-            sequence=sequence,
-            **dict(zip(names, counts, strict=True)),
-            **window,
+            window_id=f"w-{number}", log_partition=number, sequence=sequence, **counted, **window
         )
 
     failures = e.WindowComputed(
@@ -213,7 +210,7 @@ def test_a_changelog_has_as_many_partitions_as_the_log(settings: Settings, kafka
     assert admin.ensure_changelog(topic) == settings.partitions
     other = f"{settings.analytics_group}-other"
     kafka_admin.create_topics([NewTopic(other, 3, 1)])[other].result(30)
-    with pytest.raises(LogError, match="3 partitions and events-.* has 4.*JOBTRAIL_ANALYTICS_GROUP="):
+    with pytest.raises(LogError, match=r"3 partitions and events-.* has 4.*JOBTRAIL_ANALYTICS_GROUP="):
         admin.ensure_changelog(other)
 
 

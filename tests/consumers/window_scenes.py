@@ -60,7 +60,7 @@ def _job(chance: random.Random, job_id: int, at: datetime, until: datetime) -> I
             occurred_at=at, job_id=job_id, config_type="sync", config_id="c", connection_id=connection
         )
     for number in range(chance.choice((1, 1, 2))):
-        about = {"job_id": job_id, "attempt_number": number}
+        about: dict[str, Any] = {"job_id": job_id, "attempt_number": number}
         begun = at + chance.uniform(0, 5) * MINUTE
         ended = min(begun + chance.uniform(0.5, 150) * MINUTE, until)
         if chance.random() < 0.9:
@@ -93,7 +93,7 @@ def _stream(
             )
     pause = chance.random() * (ended - begun)
     for reporter in chance.sample(("source", "platform", "destination", "other"), k=chance.choice((1, 2, 3))):
-        counters = dict.fromkeys(
+        counters: dict[str, Any] = dict.fromkeys(
             ("records_emitted", "bytes_emitted", "records_committed", "bytes_committed"), 0
         )
         knows = {name for name in counters if chance.random() < 0.8}
@@ -101,8 +101,8 @@ def _stream(
             at = begun + chance.random() * (ended - begun)
             if at > begun + pause and chance.random() < 0.8:
                 at = begun + pause
-            for name in counters:
-                counters[name] = max(0, counters[name] + chance.choice((0, 0, 1, 50, 1000, -3)))
+            for name, value in counters.items():
+                counters[name] = max(0, value + chance.choice((0, 0, 1, 50, 1000, -3)))
             yield e.StreamStats(
                 occurred_at=at,
                 reporter=reporter,
@@ -204,7 +204,7 @@ _KINDS: tuple[type[e.JobEvent], ...] = tuple(t for t in e.EVENT_TYPES if issubcl
 def _frame(kind: type[e.JobEvent], events: Sequence[e.JobEvent]) -> pl.DataFrame:
     named = {"occurred_at": pl.Datetime("us", "UTC"), "job_id": pl.Int64, "attempt_number": pl.Int64}
     numbers = {"sequence", *COUNTS}
-    schema = {
+    schema: dict[str, Any] = {
         name: named.get(name, pl.Int64 if name in numbers else pl.String)
         for name in kind.model_fields
         if name in {*named, *numbers, *ABOUT, "event_id", "run_state", "reporter"} or name.endswith("_image")
@@ -225,7 +225,7 @@ def _windows(instants: Sequence[datetime]) -> pl.DataFrame:
 
 
 def _attempts(frames: dict[type[e.JobEvent], pl.DataFrame]) -> pl.DataFrame:
-    """One row for each attempt: connection, images, its start, and how and when it ended (derive.sql's rules)."""
+    """One row for each attempt: connection, images, start, and how and when it ended, as in derive.sql."""
     one = ["job_id", "attempt_number"]
     order = ["occurred_at", "event_id"]
 
@@ -375,7 +375,7 @@ def _streams(
     def runs(stream: tuple[Any, ...], at: datetime) -> bool:
         if stream in told:
             return [state for when, state in told[stream] if when < at][-1:] == ["RUNNING"]
-        return counted[stream][0][0] < at
+        return bool(counted[stream][0][0] < at)
 
     rows = grid.rows(named=True)
     still = {
