@@ -40,7 +40,8 @@ from jobtrail.consumers.gate import check_key
 from jobtrail.consumers.registry_schemas import registry_of
 from jobtrail.consumers.topics import TopicAdmin
 from jobtrail.consumers.waiting import FIRST_PAUSE, LONGEST_PAUSE, Away, StoppedError, until_it_answers
-from jobtrail.consumers.window_partition import Facts, Message, Partition, Step, offset_of, partition_of
+from jobtrail.consumers.window_folding import Facts, Message, Step
+from jobtrail.consumers.window_partition import Partition, offset_of, partition_of
 from jobtrail.errors import BadMessageError, LogError, ServerAwayError
 from jobtrail.events import JobEvent, WindowComputed
 from jobtrail.running import KAFKA_SETTING, kafka_address

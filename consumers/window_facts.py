@@ -187,14 +187,18 @@ def fold_stream(stream: StreamFacts, event: e.StreamEvent) -> None:
             status = Status(at, event.event_id, event.run_state)
             _keep(stream.statuses, at // SLOT, status)
         case e.StreamStats():
-            counters = (
-                _known(event.records_emitted),
-                _known(event.bytes_emitted),
-                _known(event.records_committed),
-                _known(event.bytes_committed),
-            )
-            point = Point(event.sequence, event.event_id, counters)
-            _keep(stream.stats.setdefault(event.reporter, {}), at // SLOT, point)
+            _keep(stream.stats.setdefault(event.reporter, {}), at // SLOT, point_of(event))
+
+
+def point_of(event: e.StreamStats) -> Point:
+    """The counters of a StreamStats."""
+    counters = (
+        _known(event.records_emitted),
+        _known(event.bytes_emitted),
+        _known(event.records_committed),
+        _known(event.bytes_committed),
+    )
+    return Point(event.sequence, event.event_id, counters)
 
 
 def _first(known: T | None, new: T) -> T:

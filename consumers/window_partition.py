@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -23,69 +22,33 @@ from jobtrail.consumers.window_facts import (
     decode_job,
     decode_stream,
     encode_facts,
-    fold_job,
-    fold_stream,
+)
+from jobtrail.consumers.window_folding import (
+    HOUR,
+    MILLISECOND,
+    Folding,
+    Message,
+    Step,
+    add,
+    counts_of,
+    move,
+    move_durations,
 )
 from jobtrail.consumers.windows import (
     COUNTS,
     LONGEST,
     Counts,
-    Surroundings,
     Window,
     durations,
     of_job,
-    of_stream,
     surroundings,
 )
 from jobtrail.kinds import EPOCH, micros
 
-MILLISECOND: Final = 1000
-HOUR: Final = 3_600_000_000
 #: An event may be dated so far ahead of the broker that took it.
 AHEAD: Final = HOUR
-#: Say nothing of their job but that its attempt lives.
-FREQUENT: Final = (e.StreamStats, e.StreamStatus, e.AttemptHeartbeat)
 #: Bytes before the facts in a value: the offset of the last message that they are of.
 OFFSET_SIZE: Final = 8
-
-
-class Message(NamedTuple):
-    """A job event and where it lies in the partition."""
-
-    offset: int
-    #: Milliseconds since 1970, as the broker appended it.
-    broker_ms: int
-    event: e.JobEvent
-
-
-class StreamKey(NamedTuple):
-    """A stream of an attempt."""
-
-    partition: int
-    job_id: int
-    attempt_number: int
-    namespace: str | None
-    name: str
-
-
-#: Key → value of facts; None: forget them.
-Facts = dict[bytes, bytes | None]
-
-
-@dataclass(slots=True)
-class Step:
-    """What a batch changes."""
-
-    #: Offset and broker's time (ms) of its last message.
-    offset: int
-    broker_ms: int
-    #: Facts that are other than before.
-    facts: Facts = field(default_factory=dict)
-    #: Window → by how much its counts change; window → how many durations (ms) come or go.
-    counts: Counts = field(default_factory=dict)
-    durations: dict[Window, Counter[int]] = field(default_factory=dict)
-    #: Windows that end here or before are final.
-    closed: int = 0
 
 
 def partition_of(key: bytes) -> int:
@@ -148,7 +111,7 @@ class Partition:
             self._know(key, value)
         for window, change in step.counts.items():
             if window.end > step.closed:
-                _add(self._totals, window, change)
+                add(self._totals, window, change)
         for window, come in step.durations.items():
             if window.end > step.closed:
                 known = self._durations.setdefault(window, Counter())
@@ -169,11 +132,11 @@ class Partition:
         for key, value in mine.items():
             if len(parts := msgspec.json.decode(key)) == 2:
                 job = decode_job(value[OFFSET_SIZE:])
-                _move(step, {}, of_job(job))
-                _move_durations(step, Counter(), Counter(durations(job)))
+                move(step, {}, of_job(job))
+                move_durations(step, Counter(), Counter(durations(job)))
                 around = surroundings(job)
                 for stream_key in self.streams_of(parts[1]):
-                    _move(step, {}, _of_stream(stream_key, self.stream(stream_key), around, self._closed))
+                    move(step, {}, counts_of(stream_key, self.stream(stream_key), around, self._closed))
         self.apply(Step(0, 0, counts=step.counts, durations=step.durations, closed=self._closed))
 
     def _know(self, key: bytes, value: bytes | None) -> None:
@@ -192,12 +155,13 @@ class Partition:
     def _fold_job(self, job_id: int, messages: list[Message], step: Step) -> None:
         key = msgspec.json.encode((self.number, job_id))
         old = self._facts.get(key)
-        folding = _Folding(decode_job(old[OFFSET_SIZE:]) if old else JobFacts(), self, step)
+        folding = Folding(decode_job(old[OFFSET_SIZE:]) if old else JobFacts(), self, step)
         for message in messages:
             if self._is_refused(message):
                 folding.refuse(message)
             else:
                 folding.take(message)
+        folding.settle()
         job, offset = folding.job, messages[-1].offset.to_bytes(OFFSET_SIZE, "big")
         job.refused = {slot: found for slot, found in job.refused.items() if slot >= step.closed - LONGEST}
         for stream_key, stream in folding.streams.items():
@@ -260,115 +224,3 @@ class Partition:
             **window.about._asdict(),
             **values,
         )
-
-
-class _Folding:
-    """The messages of one job, one by one: what each of them changes goes into the step.
-
-    Not what all of them change together: a window that one event fills and the next one empties may have been
-    said in between, by a worker that died before its facts were durable, and must be said again.
-    """
-
-    def __init__(self, job: JobFacts, partition: Partition, step: Step) -> None:
-        self.job = job
-        #: Those that had messages.
-        self.streams: dict[bytes, StreamFacts] = {}
-        #: What they add by now, where it was worked out.
-        self._stream_counts: dict[bytes, Counts] = {}
-        self._partition = partition
-        self._step = step
-        self._look()
-
-    def take(self, message: Message) -> None:
-        """Folds one that counts."""
-        event = message.event
-        hour = message.broker_ms * MILLISECOND // HOUR
-        self.job.received = max(self.job.received, hour)
-        heard = self._heard(event)
-        fold_job(self.job, event)
-        if not isinstance(event, FREQUENT) or self._heard(event) != heard:
-            self._job_changed(event.job_id)
-        if isinstance(event, e.StreamStats | e.StreamStatus):
-            key = self._key(event)
-            stream = self.streams.get(key)
-            if stream is None:
-                stream = self.streams[key] = self._partition.stream(key)
-            before = self._stream_counts.get(key)
-            if before is None:
-                before = self._of_stream(key, stream, self._around)
-            fold_stream(stream, event)
-            stream.received = max(stream.received, hour)
-            after = self._stream_counts[key] = self._of_stream(key, stream, self._around)
-            _move(self._step, before, after)
-
-    def refuse(self, message: Message) -> None:
-        """Counts one that counts nowhere else; once, for when it is read again it has the same offset."""
-        slot = message.broker_ms * MILLISECOND // SLOT
-        messages, last = self.job.refused.get(slot, (0, -1))
-        if message.offset > last:
-            self.job.refused[slot] = (messages + 1, message.offset)
-        self.job.received = max(self.job.received, message.broker_ms * MILLISECOND // HOUR)
-        self._job_changed(message.event.job_id)
-
-    def _heard(self, event: e.JobEvent) -> tuple[int, int] | None:
-        """What an event that says nothing else may change of its attempt."""
-        attempt = self.job.attempts.get(getattr(event, "attempt_number", -1))
-        return None if attempt is None else (attempt.first_heard, attempt.heard)
-
-    def _look(self) -> None:
-        self._counts = of_job(self.job)
-        self._durations = Counter(durations(self.job))
-        self._around = surroundings(self.job)
-
-    def _job_changed(self, job_id: int) -> None:
-        counts, timed, around = self._counts, self._durations, self._around
-        self._look()
-        _move(self._step, counts, self._counts)
-        _move_durations(self._step, timed, self._durations)
-        elsewhere = {number for number, now in self._around.items() if now != around.get(number)}
-        if not elsewhere:
-            return
-        for key in {*self._partition.streams_of(job_id), *self.streams}:
-            if msgspec.json.decode(key)[2] in elsewhere:
-                stream = self.streams.get(key) or self._partition.stream(key)
-                before = self._of_stream(key, stream, around)
-                after = self._stream_counts[key] = self._of_stream(key, stream, self._around)
-                _move(self._step, before, after)
-
-    def _of_stream(self, key: bytes, stream: StreamFacts, around: Mapping[int, Surroundings]) -> Counts:
-        return _of_stream(key, stream, around, self._step.closed)
-
-    def _key(self, event: e.StreamEvent) -> bytes:
-        named = (event.stream_namespace or None, event.stream_name)
-        return msgspec.json.encode(
-            StreamKey(self._partition.number, event.job_id, event.attempt_number, *named)
-        )
-
-
-def _of_stream(key: bytes, stream: StreamFacts, around: Mapping[int, Surroundings], closed: int) -> Counts:
-    named = StreamKey(*msgspec.json.decode(key))
-    if named.attempt_number not in around:
-        return {}  # its facts are durable and its job's are not yet: those events are read again
-    return of_stream(named.namespace, named.name, stream, around[named.attempt_number], closed)
-
-
-def _move(step: Step, before: Counts, after: Counts) -> None:
-    """Adds what differs."""
-    for window in before.keys() | after.keys():
-        none = (0,) * len(COUNTS[window.measure])
-        then, now = before.get(window, none), after.get(window, none)
-        if then != now:
-            _add(step.counts, window, tuple(b - a for a, b in zip(then, now, strict=True)))
-
-
-def _move_durations(
-    step: Step, before: Counter[tuple[Window, int]], after: Counter[tuple[Window, int]]
-) -> None:
-    for window, duration in before.keys() | after.keys():
-        if change := after[window, duration] - before[window, duration]:
-            step.durations.setdefault(window, Counter())[duration] += change
-
-
-def _add(counts: Counts, window: Window, change: tuple[int, ...]) -> None:
-    old = counts.get(window)
-    counts[window] = change if old is None else tuple(a + b for a, b in zip(old, change, strict=True))

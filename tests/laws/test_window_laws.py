@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from window_scenes import by_polars, delivered, log_of, said
 
 from jobtrail import events as e
-from jobtrail.consumers.window_partition import Message, Partition
+from jobtrail.consumers.window_folding import Message
+from jobtrail.consumers.window_partition import Partition
 
 UNTIL = datetime(2026, 3, 1, 12, tzinfo=UTC)
 #: When the broker takes them, in milliseconds.
