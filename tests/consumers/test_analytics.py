@@ -27,7 +27,7 @@ from jobtrail.errors import LogError, SettingError
 from jobtrail.settings import Settings
 
 #: Seconds for a worker to start, to be missed by its group, and to work.
-PATIENCE = 60.0
+PATIENCE = 90.0
 #: The shortest session that a broker allows by default.
 SESSION = "6000"
 
@@ -115,7 +115,7 @@ def test_windows_equal_those_of_polars_though_workers_are_killed(
 ) -> None:
     """Late, repeated and shuffled events; kill -9 in the middle; then two workers share the partitions."""
     settings = settings.model_copy(update={"analytics_interval": 0.5})
-    log = log_of(11, 60, datetime.now(UTC))
+    log = log_of(11, 40, datetime.now(UTC))
     sent = delivered(11, log)
     expected = by_polars(log)
     third = len(sent) // 3
