@@ -25,6 +25,7 @@ def environment(bench: Bench, url: str, topic: str) -> dict[str, str]:
         "JOBTRAIL_EVENTS_TOPIC": topic,
         "JOBTRAIL_REGISTRY_TOPIC": "bench.registry",
         "JOBTRAIL_DEAD_LETTERS_TOPIC": "bench.dead-letters",
+        "JOBTRAIL_ANALYTICS_TOPIC": "bench.analytics",
         "JOBTRAIL_PROJECTOR_GROUP": f"bench-{uuid.uuid4()}",
     }
 

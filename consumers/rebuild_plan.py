@@ -25,11 +25,13 @@ def plan(settings: Settings, archive: Archive | None, live: Checkpoints, origin:
     """
     log = Log(settings)
     parts: list[Part] = []
-    for topic in (settings.events_topic, settings.registry_topic):
+    for topic in settings.projected_topics:
         try:
             current = log.topic(topic, begins=True)
         except NotFoundError:
             if archive is None or not archive.topic_ids(topic):
+                if topic == settings.analytics_topic:
+                    continue  # an older release did not make it, and an archive of that time has none
                 raise
             current = Topic("", {})
         if archive is not None:

@@ -119,7 +119,7 @@ class Worker:
 def topic_ids(settings: Settings) -> dict[str, str]:
     """Id → name of the topics that are there. Raises ServerAwayError."""
     found, log = {}, Log(settings)
-    for topic in (settings.events_topic, settings.registry_topic):
+    for topic in settings.projected_topics:
         with contextlib.suppress(NotFoundError):  # all of it comes from the archive
             found[log.topic(topic).topic_id] = topic
     return found

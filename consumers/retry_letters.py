@@ -160,8 +160,7 @@ class Retry:
         models are of other rules; psycopg.errors.UndefinedTable where no migration ran.
         """
         self._publisher.reach(REACH)
-        topics = [self._settings.events_topic, self._settings.registry_topic]
-        self._topic_ids = set(TopicAdmin(self._settings).ids(topics).values())
+        self._topic_ids = set(TopicAdmin(self._settings).ids(self._settings.projected_topics).values())
         for start in range(0, len(keys), BATCH):
             try:
                 yield from self._retry(keys[start : start + BATCH])

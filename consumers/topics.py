@@ -34,10 +34,17 @@ TOPIC_CONFIG: Final[Mapping[str, str]] = MappingProxyType(
         "message.timestamp.type": "LogAppendTime",
     }
 )
+#: A changelog keeps the newest of each key. What was written over stays for a day: should a worker that had
+#: lost its partitions have written, the better value before it is still found (`_FactsTable`).
+CHANGELOG_CONFIG: Final[Mapping[str, str]] = MappingProxyType(
+    {"cleanup.policy": "compact", "min.compaction.lag.ms": str(24 * 3600 * 1000)}
+)
 #: A dead letter is its message and headers: more than the broker took for the message alone.
 DEAD_LETTER_BYTES: Final = 8 * 1024 * 1024
 #: Seconds that the broker has for one answer.
 ANSWER_TIMEOUT: Final = 10.0
+#: What a group that begins anew may be called.
+NEW_GROUP: Final = "jobtrail-analytics-2"
 _UNKNOWN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)  # noqa: SLF001  # its public name
 
 
@@ -50,7 +57,7 @@ class TopicAdmin:
         self._admin = AdminClient({**client_config(settings, self.address)})
 
     def ensure(self) -> dict[str, str]:
-        """Makes the topics that are missing, checks the others, and returns topic → id of the two to be read.
+        """Makes the topics that are missing, checks the others, and returns topic → id of those to be read.
 
         Raises LogError for a topic that is compacted or dated by its producers.
         """
@@ -58,22 +65,43 @@ class TopicAdmin:
         wanted = {
             settings.events_topic: settings.partitions,
             settings.registry_topic: 1,
+            settings.analytics_topic: 1,
             settings.dead_letters_topic: 1,
         }
-        existing = self._existing()
+        existing = self._sizes()
         for topic, partitions in wanted.items():
             if topic not in existing:
-                self._create(topic, partitions)
+                self._create(topic, partitions, TOPIC_CONFIG)
         self._check(wanted)
         deadline = time.monotonic() + ANSWER_TIMEOUT
         while True:
             try:
-                return self.ids([settings.events_topic, settings.registry_topic])
+                return self.ids(settings.projected_topics)
             except NotFoundError:
                 # A topic just made is not known to every broker at once.
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
+
+    def ensure_changelog(self, topic: str) -> int:
+        """Makes the changelog of a table over the event log where it is missing; gives its partitions.
+
+        Raises LogError where it has not as many as the log: they lie beside each other.
+        """
+        events = self._settings.events_topic
+        deadline = time.monotonic() + ANSWER_TIMEOUT
+        while not {events, topic} <= (sizes := self._sizes()).keys():
+            if events in sizes:
+                self._create(topic, sizes[events], CHANGELOG_CONFIG)
+            if time.monotonic() > deadline:  # as in `ensure`
+                raise NotFoundError(f"topics {events} and {topic} do not exist at {self.address}")
+            time.sleep(0.1)
+        if sizes[topic] != sizes[events]:
+            raise LogError(
+                f"topic {topic} has {sizes[topic]} partitions and {events} has {sizes[events]}: some were"
+                f" added, and jobs are elsewhere now; begin anew with JOBTRAIL_ANALYTICS_GROUP={NEW_GROUP}"
+            )
+        return sizes[events]
 
     def ids(self, topics: Iterable[str]) -> dict[str, str]:
         """Topic → id; a topic made anew has another one. Raises NotFoundError for one that is not there."""
@@ -95,14 +123,16 @@ class TopicAdmin:
                 self._away(error)
         return found
 
-    def _existing(self) -> set[str]:
+    def _sizes(self) -> dict[str, int]:
+        """Topic → number of its partitions."""
         try:
-            return set(self._admin.list_topics(timeout=ANSWER_TIMEOUT).topics)
+            found = self._admin.list_topics(timeout=ANSWER_TIMEOUT).topics
         except KafkaException as error:
             self._away(error)
+        return {name: len(topic.partitions) for name, topic in found.items()}
 
-    def _create(self, topic: str, partitions: int) -> None:
-        config = dict(TOPIC_CONFIG)
+    def _create(self, topic: str, partitions: int, given: Mapping[str, str]) -> None:
+        config = dict(given)
         if topic == self._settings.dead_letters_topic:
             config["max.message.bytes"] = str(DEAD_LETTER_BYTES)
         new = NewTopic(topic, partitions, self._settings.replication_factor or -1, config=config)

@@ -55,6 +55,7 @@ Instant = Annotated[AwareDatetime, kinds.INSTANT, BeforeValidator(_from_micros),
 JobId = Annotated[int, kinds.JOB_ID, _checked_by(kinds.JOB_ID)]
 AttemptNumber = Annotated[int, kinds.ATTEMPT_NUMBER, _checked_by(kinds.ATTEMPT_NUMBER)]
 Count = Annotated[int, kinds.COUNT, _checked_by(kinds.COUNT)]
+Change = Annotated[int, kinds.CHANGE, _checked_by(kinds.CHANGE)]
 Name = Annotated[str, kinds.NAME, _checked_by(kinds.NAME)]
 Word = Annotated[str, kinds.WORD, _checked_by(kinds.WORD)]
 Text = Annotated[str, kinds.TEXT, _checked_by(kinds.TEXT)]
@@ -435,6 +436,69 @@ class DataplaneHeartbeat(Event):
     """The version that it runs."""
 
 
+class WindowComputed(Event):
+    """What the events of one partition of the log come to within one window of event time, so far.
+
+    Of one window_id the one with the highest sequence is valid. A window of the whole log is the sum over its
+    partitions. Counts that are not of this measure are unset.
+    """
+
+    key_field: ClassVar[str] = "window_id"
+
+    window_id: Word
+    """A UUIDv8 of measure, window, partition and what it is about."""
+    measure: Word
+    """What is counted: attempts, connectors, failures, streams or refused (jobtrail.consumers.windows)."""
+    window_type: Word
+    """tumbling or hopping."""
+    window_start: Instant
+    """The first instant of it."""
+    window_end: Instant
+    """The first instant behind it."""
+    log_partition: Count
+    """Partition of the event log that it is of."""
+    sequence: Count
+    """Offset in that partition up to which events count."""
+    connection_id: Name | None = None
+    """Measures attempts and streams; unset: no JobCreated told."""
+    connector_role: Name | None = None
+    """Measures connectors and failures: source or destination."""
+    connector: Name | None = None
+    """Measures connectors and failures: image or command; unset: no AttemptStarted told."""
+    failure_origin: Name | None = None
+    """Measure failures: a FailureOrigin; unset: not known."""
+    failure_type: Name | None = None
+    """Measure failures: a FailureType; unset: not known."""
+    stream_namespace: Name | None = None
+    """Measure streams."""
+    stream_name: Name | None = None
+    """Measure streams."""
+    attempts_succeeded: Count | None = None
+    """Attempts that ended in it with success."""
+    attempts_failed: Count | None = None
+    """Attempts that ended in it without; cancelled ones are no failures."""
+    attempts_cancelled: Count | None = None
+    """Attempts that ended in it by a cancellation."""
+    attempts_timed: Count | None = None
+    """Measure attempts: those of them whose start is known."""
+    duration_ms: Count | None = None
+    """Measure attempts: from start to end, all of those together, in milliseconds."""
+    longest_ms: Count | None = None
+    """Measure attempts: the longest of those, in milliseconds."""
+    records_emitted: Change | None = None
+    """Measure streams: by how much the counter rose in it."""
+    bytes_emitted: Change | None = None
+    """Measure streams: likewise."""
+    records_committed: Change | None = None
+    """Measure streams: likewise."""
+    bytes_committed: Change | None = None
+    """Measure streams: likewise."""
+    streams_stalled: Count | None = None
+    """Measure streams: how often it ran through all of it, in an attempt that went on, and did not move."""
+    messages_refused: Count | None = None
+    """Measure refused: messages of job events that came too late, or were dated ahead, to count anywhere."""
+
+
 #: All event types, in the order of a job's life.
 EVENT_TYPES: Final[tuple[type[Event], ...]] = (
     JobCreated,
@@ -451,6 +515,8 @@ EVENT_TYPES: Final[tuple[type[Event], ...]] = (
     JobFailed,
     WorkspaceRegistered,
     DataplaneHeartbeat,
+    WindowComputed,
 )
-#: Those of the registry topic; all others go to the topic of job events.
+#: Those of the registry topic, and of the analytics topic; all others go to the topic of job events.
 REGISTRY_TYPES: Final = frozenset({WorkspaceRegistered, DataplaneHeartbeat})
+ANALYTICS_TYPES: Final = frozenset({WindowComputed})

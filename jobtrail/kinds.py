@@ -143,6 +143,8 @@ JOB_ID: Final = Kind("job_id", "long", minimum=0, maximum=2**53 - 1)
 ATTEMPT_NUMBER: Final = Kind("attempt_number", "long", minimum=0, maximum=1023)
 #: A counter: records, bytes, messages, sequence numbers.
 COUNT: Final = Kind("count", "long", minimum=0, maximum=INT64_MAX)
+#: How much a counter rose; less than nothing where a reporter took back what it had said.
+CHANGE: Final = Kind("change", "long", minimum=-INT64_MAX, maximum=INT64_MAX)
 #: Something that may become part of a key.
 NAME: Final = Kind("name", "string", max_bytes=1024)
 #: A word of the contract in a key beside names: together they must fit an index entry of Postgres.

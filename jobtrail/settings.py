@@ -22,7 +22,9 @@ from jobtrail.near import nearest
 EVENTS_TOPIC: Final = "jobtrail.events"
 REGISTRY_TOPIC: Final = "jobtrail.registry"
 DEAD_LETTERS_TOPIC: Final = "jobtrail.dead-letters"
+ANALYTICS_TOPIC: Final = "jobtrail.analytics"
 PROJECTOR_GROUP: Final = "jobtrail-projector"
+ANALYTICS_GROUP: Final = "jobtrail-analytics"
 
 PREFIX: Final = "JOBTRAIL_"
 KAFKA_PREFIX: Final = "JOBTRAIL_KAFKA_"
@@ -123,8 +125,16 @@ class Settings(BaseModel):
     events_topic: str = EVENTS_TOPIC
     registry_topic: str = REGISTRY_TOPIC
     dead_letters_topic: str = DEAD_LETTERS_TOPIC
+    #: Windows as `jobtrail analytics` computes them.
+    analytics_topic: str = ANALYTICS_TOPIC
     #: Kafka consumer group of the projectors.
     projector_group: str = PROJECTOR_GROUP
+    #: Kafka consumer group of the analytics workers; their changelogs begin with its name.
+    analytics_group: str = Field(default=ANALYTICS_GROUP, min_length=1)
+    #: Seconds in which an analytics worker says anew what changed, once for each window.
+    analytics_interval: float = Field(default=5.0, gt=0, le=60)
+    #: Hours that an event may come after its time, by the broker's clock, and still count in its windows.
+    analytics_lateness_hours: float = Field(default=48.0, ge=1, le=24 * 366)
     #: Events that are folded before they are written, while more wait; and the most rows of them in memory.
     batch_size: int = Field(default=200_000, ge=1, le=1_000_000)
     #: Most rows that the processes of a rebuild keep in memory, all together: some 200 bytes each, twice as
@@ -202,6 +212,11 @@ class Settings(BaseModel):
             raise SettingError(
                 name, f"{values.get(str(first['loc'][0]))!r} does not fit", first["msg"]
             ) from None
+
+    @property
+    def projected_topics(self) -> tuple[str, ...]:
+        """The topics that the read models are functions of: projected, rebuilt from, archived, checked."""
+        return (self.events_topic, self.registry_topic, self.analytics_topic)
 
     @classmethod
     def variables(cls) -> list[str]:

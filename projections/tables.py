@@ -300,5 +300,34 @@ HEARTBEATS: Final = Table(
     ),
 )
 
+WINDOWS: Final = Table(
+    name="windows",
+    key=_key("window_id"),
+    rules=(
+        Facts(
+            events=(e.WindowComputed,),
+            columns={
+                "sequence": "sequence",
+                "event_id": ID,
+                "computed_at": AT,
+                "starts_at": "window_start",
+                "ends_at": "window_end",
+                **_same("measure", "window_type", "log_partition"),
+                **_same("connection_id", "connector_role", "connector", "failure_origin", "failure_type"),
+                **_same("stream_namespace", "stream_name"),
+                **_same("attempts_succeeded", "attempts_failed", "attempts_cancelled"),
+                **_same("attempts_timed", "duration_ms", "longest_ms"),
+                **_same("records_emitted", "bytes_emitted", "records_committed", "bytes_committed"),
+                **_same("streams_stalled", "messages_refused"),
+            },
+            rank=("sequence", "event_id"),
+            wins="latest",
+        ),
+    ),
+)
+
 #: In the order in which a transaction merges them, so that two transactions never wait for each other.
-TABLES: Final = (JOBS, ATTEMPTS, JOB_EVENTS_TABLE, STREAM_STATS, STREAM_STATUSES, WORKSPACES, HEARTBEATS)
+TABLES: Final = (
+    *(JOBS, ATTEMPTS, JOB_EVENTS_TABLE, STREAM_STATS, STREAM_STATUSES, WORKSPACES, HEARTBEATS),
+    WINDOWS,
+)

@@ -216,3 +216,104 @@ FROM dataplanes
 ;
 COMMENT ON VIEW jobtrail.dataplanes IS 'Each dataplane once: when the broker took its last sign of life, and its version.'
 ;
+CREATE OR REPLACE VIEW jobtrail.window_parts AS
+SELECT
+    window_id,
+    measure,
+    window_type,
+    starts_at,
+    ends_at,
+    log_partition,
+    sequence,
+    computed_at,
+    connection_id,
+    connector_role,
+    connector,
+    failure_origin,
+    failure_type,
+    nullif(stream_namespace, '') AS stream_namespace,
+    stream_name,
+    attempts_succeeded,
+    attempts_failed,
+    attempts_cancelled,
+    attempts_timed,
+    duration_ms,
+    longest_ms,
+    records_emitted,
+    bytes_emitted,
+    records_committed,
+    bytes_committed,
+    streams_stalled,
+    messages_refused
+FROM windows
+;
+COMMENT ON VIEW jobtrail.window_parts IS
+'What each partition of the log adds to each window of event time, as the newest WindowComputed says.'
+;
+CREATE OR REPLACE VIEW jobtrail.windows AS
+SELECT
+    measure,
+    window_type,
+    starts_at,
+    ends_at,
+    connection_id,
+    connector_role,
+    connector,
+    failure_origin,
+    failure_type,
+    stream_namespace,
+    stream_name,
+    sum(attempts_succeeded)::bigint AS attempts_succeeded,
+    sum(attempts_failed)::bigint AS attempts_failed,
+    sum(attempts_cancelled)::bigint AS attempts_cancelled,
+    CASE WHEN measure <> 'failures' THEN
+        sum(attempts_failed)::double precision / nullif(sum(attempts_succeeded) + sum(attempts_failed), 0)
+    END AS failure_rate,
+    sum(attempts_timed)::bigint AS attempts_timed,
+    sum(duration_ms)::bigint AS duration_ms,
+    (sum(duration_ms) / nullif(sum(attempts_timed), 0))::double precision AS average_ms,
+    max(longest_ms) AS longest_ms,
+    sum(records_emitted) AS records_emitted,
+    sum(bytes_emitted) AS bytes_emitted,
+    sum(records_committed) AS records_committed,
+    sum(bytes_committed) AS bytes_committed,
+    sum(streams_stalled)::bigint AS streams_stalled,
+    sum(messages_refused)::bigint AS messages_refused,
+    max(computed_at) AS computed_at
+FROM jobtrail.window_parts
+-- What has come to nothing again (a late JobCreated moves counts to its connection) is no row.
+WHERE num_nonnulls(
+    nullif(attempts_succeeded, 0), nullif(attempts_failed, 0), nullif(attempts_cancelled, 0),
+    nullif(records_emitted, 0), nullif(bytes_emitted, 0), nullif(records_committed, 0),
+    nullif(bytes_committed, 0), nullif(streams_stalled, 0), nullif(messages_refused, 0)
+) > 0
+GROUP BY
+    measure, window_type, starts_at, ends_at, connection_id, connector_role, connector, failure_origin,
+    failure_type, stream_namespace, stream_name
+;
+COMMENT ON VIEW jobtrail.windows IS
+'Windows of event time: one row for each measure, window and what it is about, over all partitions of the log.'
+;
+CREATE OR REPLACE VIEW jobtrail.failure_rates AS
+SELECT
+    f.window_type,
+    f.starts_at,
+    f.ends_at,
+    f.connector_role,
+    f.connector,
+    f.failure_origin,
+    f.failure_type,
+    f.attempts_failed,
+    c.attempts_succeeded + c.attempts_failed AS attempts_ended,
+    f.attempts_failed::double precision / nullif(c.attempts_succeeded + c.attempts_failed, 0) AS failure_rate
+FROM jobtrail.windows f
+JOIN jobtrail.windows c
+    ON c.measure = 'connectors'
+    AND (c.window_type, c.starts_at, c.ends_at, c.connector_role)
+        = (f.window_type, f.starts_at, f.ends_at, f.connector_role)
+    AND c.connector IS NOT DISTINCT FROM f.connector
+WHERE f.measure = 'failures'
+;
+COMMENT ON VIEW jobtrail.failure_rates IS
+'Of the attempts with a connector that ended in a window, the share that failed by each origin and type; cancelled ones count nowhere.'
+;

@@ -10,6 +10,7 @@ from jobtrail.fields import field_kind, record_type
 SAMPLES: dict[str, Any] = {
     "instant": e.utc_now(),
     "count": 2**53 + 1,
+    "change": -(2**53) - 1,
     "name": "имя, name",
     "word": "wörd",
     "text": "line\nline „quoted“ \u2028 \U0001f600",

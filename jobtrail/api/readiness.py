@@ -73,12 +73,13 @@ class Readings:
             return self._last
 
     def _look(self) -> Look:
+        events, *others = self.settings.projected_topics
         reasons, topics, lags, letters = list[str](), dict[str, Topic](), dict[Place, int](), None
-        events, registry = self.settings.events_topic, self.settings.registry_topic
         try:
             topics[events] = self._log.topic(events)
-            with contextlib.suppress(NotFoundError):  # no answer needs it to be there
-                topics[registry] = self._log.topic(registry)
+            for other in others:
+                with contextlib.suppress(NotFoundError):  # no answer needs it to be there
+                    topics[other] = self._log.topic(other)
         except JobtrailError as error:
             reasons.append(str(error))
         try:

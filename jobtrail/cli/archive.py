@@ -14,7 +14,8 @@ from jobtrail.cli.up import fallback_notes
 from jobtrail.errors import UsageError
 from jobtrail.settings import Settings
 
-TOPICS: Final = ("events", "registry", "all")
+#: In the order of `Settings.projected_topics`.
+TOPICS: Final = ("events", "registry", "analytics", "all")
 ADDRESS: Final = "folder or fsspec address of the archive (default: JOBTRAIL_ARCHIVE)"
 
 
@@ -70,9 +71,9 @@ def _copy(options: Namespace) -> int:
 
     for note in fallback_notes(settings):
         print(f"jobtrail: {visible(note)}", file=sys.stderr)
-    topics = {"events": [settings.events_topic], "registry": [settings.registry_topic]}
+    topics = dict(zip(TOPICS, settings.projected_topics, strict=False))
     begun = time.monotonic()
-    wanted = topics.get(options.topic) or topics["events"] + topics["registry"]
+    wanted = [topics[options.topic]] if options.topic in topics else settings.projected_topics
     with Shown(sys.stderr, quiet=EVERY) as shown:
 
         def tell(copied: Copied) -> None:

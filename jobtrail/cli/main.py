@@ -37,9 +37,11 @@ COMMANDS: Final = {
     "migrate": ("roles", "bring the database to the newest schema"),
     "projector": ("roles", "fold the event log into the read models"),
     "watchdog": ("roles", "fail attempts that fell silent"),
+    "analytics": ("roles", "compute windows over the event log"),
     "api": ("roles", "answer over HTTP"),
 }
-#: Modules that come with an extra.
+#: Modules that come with the extra `analytics`, and those that come with any.
+ANALYTICS_MODULES: Final = frozenset({"aiokafka", "cramjam", "faust"})
 EXTRA_MODULES: Final = frozenset(
     {
         "apscheduler",
@@ -58,6 +60,7 @@ EXTRA_MODULES: Final = frozenset(
         "pyruhvro",
         "rich",
     }
+    | ANALYTICS_MODULES
     | {"sse_starlette", "starlette", "tenacity", "uvicorn", "yaml", "yoyo"}
 )
 INTERRUPTED: Final = 130
@@ -82,10 +85,12 @@ def run(arguments: Sequence[str]) -> int:
     except JobtrailError as error:
         return _complain(str(error), error.exit_status)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in EXTRA_MODULES:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in EXTRA_MODULES:
             raise
+        extras = "server,analytics" if missing in ANALYTICS_MODULES else "server,embedded"
         return _complain(
-            f"this needs {error.name}, which is not installed: pip install 'jobtrail[server,embedded]'", 2
+            f"this needs {error.name}, which is not installed: pip install 'jobtrail[{extras}]'", 2
         )
     except KeyboardInterrupt:
         return INTERRUPTED

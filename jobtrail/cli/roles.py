@@ -1,4 +1,4 @@
-"""`jobtrail migrate`, `projector`, `watchdog` and `api`: the roles apart. They start no servers."""
+"""`jobtrail migrate`, `projector`, `watchdog`, `analytics`, `api`: the roles apart. They start no servers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from jobtrail.cli.interrupts import leave_in_order
 from jobtrail.cli.parsing import Parser
@@ -19,35 +20,44 @@ DESCRIPTIONS = {
     "projector": "Folds the event log into the read models and runs the schedules until Ctrl-C; any number "
     "may share the work.",
     "watchdog": "Fails attempts that fell silent, by events, until Ctrl-C; any number may watch.",
+    "analytics": "Computes windows over the event log by Faust (failure rates, records and bytes, durations, "
+    "streams that do not move) until Ctrl-C; any number share the work. Results go to jobtrail.analytics; a "
+    "projector brings them to the views jobtrail.windows and jobtrail.failure_rates.",
     "api": "Answers over HTTP on JOBTRAIL_API_HOST:JOBTRAIL_API_PORT until Ctrl-C.",
 }
 
 
 def configure(parser: Parser, name: str) -> None:
     """Declares the options."""
-    parser.description = (
-        f"{DESCRIPTIONS[name]} Uses the servers of JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS and "
-        "JOBTRAIL_DATABASE_URL, else those that run under JOBTRAIL_HOME."
+    servers = (
+        "the Kafka of JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS, else the one that runs"
+        if name == "analytics"
+        else "the servers of JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS and JOBTRAIL_DATABASE_URL, else those that run"
     )
+    parser.description = f"{DESCRIPTIONS[name]} Uses {servers} under JOBTRAIL_HOME."
     if name == "migrate":
         parser.add_argument("--json", action="store_true", help="a JSON list of what was applied")
     if name == "api":
         insecure_option(parser)
-    parser.example(f"JOBTRAIL_DATABASE_URL=postgresql://jobtrail@db/jobtrail jobtrail {name}")
-    parser.set_defaults(
-        run={"migrate": _migrate, "projector": _projector, "watchdog": _watchdog, "api": _api}[name]
-    )
+    if name == "analytics":
+        parser.example("JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS=kafka:9092 jobtrail analytics")
+    else:
+        parser.example(f"JOBTRAIL_DATABASE_URL=postgresql://jobtrail@db/jobtrail jobtrail {name}")
+    parser.set_defaults(run=ROLES[name])
 
 
-def _settings(*, kafka: bool) -> Settings:
+def _settings(*, kafka: bool, database: bool = True) -> Settings:
     """The settings, with what runs under the home where none are set. Raises where there is neither."""
-    from jobtrail.consumers.waiting import database_address
     from jobtrail.running import kafka_address
 
     settings = Settings.from_env()
     for note in fallback_notes(settings):
         print(f"jobtrail: {visible(note)}", file=sys.stderr)
-    found = {"database_url": database_address(settings)}
+    found = {}
+    if database:
+        from jobtrail.consumers.waiting import database_address
+
+        found["database_url"] = database_address(settings)
     if kafka:
         found["kafka_bootstrap_servers"] = kafka_address(settings)
     return settings.model_copy(update=found)
@@ -85,14 +95,21 @@ def _watchdog(_options: Namespace) -> int:
     return _alone("watching {topic} at {kafka}; Ctrl-C ends", watchdog=run_watchdog)
 
 
-def _alone(said: str, **roles: Callable[[Settings, threading.Event], None]) -> int:
+def _analytics(_options: Namespace) -> int:
+    from jobtrail.consumers.analytics import run_analytics
+
+    return _alone("windows over {topic} at {kafka}; Ctrl-C ends", database=False, analytics=run_analytics)
+
+
+def _alone(said: str, *, database: bool = True, **roles: Callable[[Settings, threading.Event], None]) -> int:
     """Runs what makes up a role until Ctrl-C, or until what ends a part of it is raised."""
-    settings = _settings(kafka=True)
+    settings = _settings(kafka=True, database=database)
     from jobtrail.cli.service import RoleThread, prepare
 
     leave_in_order()
     try:
-        prepare(settings)
+        if database:
+            prepare(settings)
         threads = [RoleThread(name, partial(role, settings)) for name, role in roles.items()]
         for thread in threads:
             thread.start()
@@ -133,3 +150,12 @@ def _api(options: Namespace) -> int:
     except KeyboardInterrupt:
         pass
     return 0
+
+
+ROLES: Final = {
+    "migrate": _migrate,
+    "projector": _projector,
+    "watchdog": _watchdog,
+    "analytics": _analytics,
+    "api": _api,
+}

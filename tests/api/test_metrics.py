@@ -105,13 +105,13 @@ def test_metrics_tell_of_lag_by_partition_and_letters_by_reason(http: Any, setti
     publish_bad(settings, 2)
     publish(settings, 3)
     project_until_caught_up(settings)
-    events, registry = settings.events_topic, settings.registry_topic
+    events, registry, analytics = settings.projected_topics
     before = scraped(http)
     assert before["jobtrail_ready"] == {(): 1}
     assert before["jobtrail_events_behind"] == {(): 0}
     assert before["jobtrail_dead_letters_open"] == {("null_value",): 1, ("unknown_schema",): 2}
     # Labels by name: partition, topic.
-    places = {*((str(partition), events) for partition in range(4)), ("0", registry)}
+    places = {*((str(partition), events) for partition in range(4)), ("0", registry), ("0", analytics)}
     assert before["jobtrail_projector_lag"] == dict.fromkeys(places, 0)
     publish(settings, 5)
     with Publisher(settings) as publisher:

@@ -173,6 +173,7 @@ class Round:
             "JOBTRAIL_EVENTS_TOPIC": f"events-{mark}",
             "JOBTRAIL_REGISTRY_TOPIC": f"registry-{mark}",
             "JOBTRAIL_DEAD_LETTERS_TOPIC": f"dead-letters-{mark}",
+            "JOBTRAIL_ANALYTICS_TOPIC": f"analytics-{mark}",
             "JOBTRAIL_PROJECTOR_GROUP": f"projectors-{mark}",
             "JOBTRAIL_PARTITIONS": str(PARTITIONS),
             "JOBTRAIL_BATCH_SIZE": str(batch_size),

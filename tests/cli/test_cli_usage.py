@@ -118,15 +118,19 @@ def test_a_postgres_that_is_away_is_named_without_its_password(settings: Setting
     assert "secret" not in found.stderr
 
 
-def test_a_missing_extra_is_one_line() -> None:
+@pytest.mark.parametrize(
+    ("module", "command", "extras"),
+    [("psycopg", ["jobs", "list"], "server,embedded"), ("faust", ["analytics"], "server,analytics")],
+)
+def test_a_missing_extra_is_one_line(module: str, command: list[str], extras: str) -> None:
     """The base install has the SDK and the tap; what needs more says how to get it."""
     code = (
-        "import sys; sys.modules['psycopg'] = None;"
-        "from jobtrail.cli.main import run; sys.exit(run(['jobs', 'list']))"
+        f"import sys; sys.modules[{module!r}] = None;"
+        f"from jobtrail.cli.main import run; sys.exit(run({command!r}))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 2
-    assert "pip install 'jobtrail[server,embedded]'" in found.stderr
+    assert f"pip install 'jobtrail[{extras}]'" in found.stderr
     assert found.stderr.count("\n") == 1
 
 

@@ -28,13 +28,14 @@ def fresh(kafka: str) -> Settings:
         events_topic=f"events-{mark}",
         registry_topic=f"registry-{mark}",
         dead_letters_topic=f"dead-letters-{mark}",
+        analytics_topic=f"analytics-{mark}",
     )
 
 
 def test_missing_topics_are_made_and_keep_their_ids(fresh: Settings, kafka_admin: AdminClient) -> None:
     ids = TopicAdmin(fresh).ensure()
-    assert list(ids) == [fresh.events_topic, fresh.registry_topic]
-    assert len(set(ids.values())) == 2
+    assert list(ids) == [fresh.events_topic, fresh.registry_topic, fresh.analytics_topic]
+    assert len(set(ids.values())) == 3
     assert TopicAdmin(fresh).ensure() == ids
     made = kafka_admin.list_topics(timeout=10).topics
     sizes = [

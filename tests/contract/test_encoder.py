@@ -77,6 +77,7 @@ GOOD: dict[str, st.SearchStrategy[Any]] = {
     **{name: st.just(sample) for name, sample in SAMPLES.items()},
     "instant": st.datetimes(datetime(2000, 1, 2), datetime(2199, 12, 30), timezones=ZONES),  # noqa: DTZ001  # as above
     "count": st.integers(0, kinds.INT64_MAX),
+    "change": st.integers(-kinds.INT64_MAX, kinds.INT64_MAX),
     "job_id": st.integers(0, 2**53 - 1),
 }
 

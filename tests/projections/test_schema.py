@@ -43,6 +43,16 @@ VIEWS = {
     "anomalies": "job_id attempt_number kind detail",
     "workspaces": "workspace_id organization_id is_default name registered_at",
     "heartbeats": "dataplane_id heard_at dataplane_version received_at",
+    "window_parts": "window_id measure window_type starts_at ends_at log_partition sequence computed_at"
+    " connection_id connector_role connector failure_origin failure_type stream_namespace stream_name"
+    " attempts_succeeded attempts_failed attempts_cancelled attempts_timed duration_ms longest_ms"
+    " records_emitted bytes_emitted records_committed bytes_committed streams_stalled messages_refused",
+    "windows": "measure window_type starts_at ends_at connection_id connector_role connector failure_origin"
+    " failure_type stream_namespace stream_name attempts_succeeded attempts_failed attempts_cancelled"
+    " failure_rate attempts_timed duration_ms average_ms longest_ms records_emitted bytes_emitted"
+    " records_committed bytes_committed streams_stalled messages_refused computed_at",
+    "failure_rates": "window_type starts_at ends_at connector_role connector failure_origin failure_type"
+    " attempts_failed attempts_ended failure_rate",
     "dataplanes": "dataplane_id last_received_at dataplane_version",
 }
 
