@@ -170,6 +170,8 @@ class Transaction:
         self.expects_few = expects_few
         #: Rows that were put into the working tables.
         self.staged = 0
+        #: Tables of which rows are in their staging tables.
+        self._staging: set[str] = set()
         #: Table → column → values of merged rows, for `touch`.
         self._touched: dict[str, dict[str, list[int]]] = {
             "job_events": {"job_id": []},
@@ -198,13 +200,15 @@ class Transaction:
             cursor.executemany(SQL["dead_letter"], [asdict(letter) for letter in letters])
 
     def merge(self, rows: Rows | FewRows) -> None:
-        """Merges folded rows, table by table in a fixed order."""
+        """Merges folded rows, table by table in a fixed order. More may be merged before they are derived."""
         unknown = rows.keys() - {table.name for table in TABLES}
         if unknown:
             raise LogError(f"no read model is named {', '.join(sorted(unknown))}")
         for table in TABLES:
             if (ours := rows.get(table.name)) is not None:
                 self._touch(table, ours)
+                if table.name in self._staging:  # a row of the same key would come twice
+                    self.connection.execute(EMPTY_STAGING[table.name])
                 if isinstance(ours, pl.DataFrame):
                     copying.copy_rows(self.connection, STAGING[table.name], ours)
                     self._merge_staged(table, len(ours))
@@ -216,6 +220,7 @@ class Transaction:
 
     def _merge_staged(self, table: Table, rows: int) -> None:
         self.staged += rows
+        self._staging.add(table.name)
         if table is HEARTBEATS:
             for statement in RETAIN:
                 self.connection.execute(statement)
@@ -282,6 +287,10 @@ STAGING: Final = {
         merge.staging_table(table),
         {column: merge.staging_type(column) for column in table.merged_columns},
     )
+    for table in TABLES
+}
+EMPTY_STAGING: Final = {
+    table.name: f"DELETE FROM {merge.staging_table(table)}".encode()  # noqa: S608  # ours
     for table in TABLES
 }
 MERGE: Final = {table.name: merge.merge_statement(table).encode() for table in TABLES}

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from frames import frames_of
+from frames import few_of, frames_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -192,6 +192,44 @@ def test_folding_in_memory_equals_one_fold_and_the_tables(
         tx.merge(rows)
         tx.derive()
     assert read(store, shift, mark) == project(store, [once])
+
+
+@law
+@given(arrangements(), st.lists(st.booleans(), min_size=1))
+def test_parts_of_one_transaction_are_merged_one_after_the_other(
+    store: Store, arrangement: tuple[list[e.Event], list[list[e.Event]]], few: list[bool]
+) -> None:
+    """As the projector does where some came in bulk and others a few at a time, the same event in both."""
+    once, parts = arrangement
+    number = next(FRESH)
+    shift, mark = number * 10, f"{number:09}:"
+    with store.transaction() as tx:
+        for part, is_few in zip(parts, itertools.cycle(few), strict=False):
+            frames = frames_of(_moved(event, shift, mark) for event in part)
+            rows = {event_type: frame.to_dicts() for event_type, frame in frames.items()}
+            tx.merge(fold_few(rows) if is_few else fold(frames))
+        tx.derive()
+    assert read(store, shift, mark) == project(store, [once])
+
+
+def test_what_came_a_few_at_a_time_before_it_came_in_bulk_is_merged_behind_it(store: Store) -> None:
+    """Resent heartbeats, whose first delivery was read by itself: each row is brought to its earlier time."""
+    mark = f"{next(FRESH):09}:"
+    beats = [
+        e.DataplaneHeartbeat(occurred_at=BASE, dataplane_id=f"{mark}{number % 3}") for number in range(300)
+    ]
+    first = few_of(beats)
+    again = {
+        event: frame.with_columns(pl.col("_broker_at") + 1_000) for event, frame in frames_of(beats).items()
+    }
+    with store.transaction() as tx:
+        tx.merge(fold(again))
+        tx.merge(fold_few(first))
+    with store.transaction() as tx:
+        found = tx.connection.execute(
+            "SELECT count(*), max(received_at) FROM heartbeats WHERE starts_with(dataplane_id, %s)", (mark,)
+        ).fetchone()
+    assert found == (300, BASE)
 
 
 @law
