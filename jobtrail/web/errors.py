@@ -12,7 +12,14 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from jobtrail.api import misfits
-from jobtrail.errors import FieldError, JobtrailError, NotFoundError, PublishError, ServerAwayError
+from jobtrail.errors import (
+    ConflictError,
+    FieldError,
+    JobtrailError,
+    NotFoundError,
+    PublishError,
+    ServerAwayError,
+)
 from jobtrail.web.pages import Page, render
 
 
@@ -28,7 +35,8 @@ class PageRoute(APIRoute):
                 return await handler(request)
             except RequestValidationError as error:
                 fields = [
-                    f"{found['loc'][-1]}: {misfits.said(found, self.endpoint)}" for found in error.errors()
+                    f"{str(found['loc'][-1]).replace('_', ' ')}: {misfits.said(found, self.endpoint)}"
+                    for found in error.errors()
                 ]
                 return failed(422, "This address does not fit", "; ".join(fields))
             except (FieldError, HTTPException, JobtrailError) as error:
@@ -44,6 +52,8 @@ def told(error: Exception) -> HTMLResponse:
             return failed(404, "There is no such thing here", str(error))
         case FieldError():
             return failed(422, "This address does not fit", str(error))
+        case ConflictError():
+            return failed(409, "Nothing was done", str(error))
         case ServerAwayError() | PublishError():
             return failed(503, "A server is away", str(error))
         case HTTPException():
