@@ -10,7 +10,7 @@ CHAOS_ARGS ?= --write benchmarks/CHAOS.md
 FUZZ_ARGS ?=
 ROOMS := jobtrail producers consumers projections tests
 
-.PHONY: help setup demo test chaos bench-cleanup bench-decode bench-emit bench-freshness bench-growth bench-outage bench-read bench-reads-during bench-replay bench-tap bench-views fuzz check \
+.PHONY: help setup demo test test-browser chaos bench-cleanup bench-decode bench-emit bench-freshness bench-growth bench-outage bench-read bench-reads-during bench-replay bench-tap bench-views fuzz check \
 	format schemas lock clean
 
 help: ## What there is to make
@@ -29,7 +29,10 @@ demo: $(STAMP) ## Three real jobs through a real Kafka into a real Postgres; DEM
 	$(BIN)/jobtrail demo $(DEMO_ARGS)
 
 test: $(STAMP) ## All tests, on real servers that two workers share
-	$(BIN)/python -m pytest -n 2 $(TEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --ignore tests/browser $(TEST_ARGS)
+
+test-browser: $(STAMP) ## The pages in a real browser; it needs Chromium (apt-get install chromium)
+	$(BIN)/python -m pytest tests/browser $(TEST_ARGS)
 
 chaos: $(STAMP) ## 200 seeded rounds of faults against the golden fold; CHAOS_ARGS, such as --rounds 1 --seed 17
 	PYTHONPATH=tests:benchmarks $(BIN)/python -m chaos $(CHAOS_ARGS)

@@ -73,13 +73,15 @@ def is_known(shown: bytes, tokens: Sequence[str]) -> bool:
 class Tokens:
     """Lets pass who shows one of the tokens; without tokens everybody."""
 
-    def __init__(self, app: ASGIApp, tokens: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, tokens: Sequence[str], also_open: re.Pattern[str] | None = None) -> None:
+        """`also_open`: paths that need no token either."""
         self.app = app
         self.tokens = tokens
+        self._also_open = also_open
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection."""
-        if scope["type"] != "http" or not self.tokens or _is_open(scope["path"]):
+        if scope["type"] != "http" or not self.tokens or self._is_open(scope["path"]):
             await self.app(scope, receive, send)
             return
         kind, _, shown = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
@@ -90,9 +92,9 @@ class Tokens:
             said = "the bearer token is none of this server's tokens" if wrong else "a bearer token is needed"
             await answer(send, 401, said, (b"www-authenticate", b"Bearer"))
 
-
-def _is_open(path: str) -> bool:
-    return path in OPEN_PATHS or _DESCRIPTION.fullmatch(path) is not None
+    def _is_open(self, path: str) -> bool:
+        also = self._also_open is not None and self._also_open.fullmatch(path) is not None
+        return also or path in OPEN_PATHS or _DESCRIPTION.fullmatch(path) is not None
 
 
 class LocalHosts:

@@ -80,10 +80,17 @@ def measured(request: Request) -> Response:
     return Response(metrics.rendered(request.app.state.readings.take()), media_type=metrics.CONTENT_TYPE)
 
 
-def create_app(settings: Settings, tokens: Sequence[str] = (), *, insecure: bool = False) -> FastAPI:
+def create_app(
+    settings: Settings,
+    tokens: Sequence[str] = (),
+    *,
+    insecure: bool = False,
+    also_open: re.Pattern[str] | None = None,
+) -> FastAPI:
     """The application over the Postgres of `settings`, or the one that runs under its home.
 
-    Without tokens on a loopback address it answers to this machine's own names alone, unless `insecure`.
+    `also_open`: paths that need no token, beside those of probes. Without tokens on a loopback address it
+    answers to this machine's own names alone, unless `insecure`.
 
     Raises EmbeddedError where there is neither, SettingError for a SYNC_JOB_RETRIES_* that does not fit.
     Postgres need not answer yet: requests get 503 until it does.
@@ -111,6 +118,8 @@ def create_app(settings: Settings, tokens: Sequence[str] = (), *, insecure: bool
     app.state.retry_limits = RetryLimits.from_env()
     app.state.readings = Readings(settings, shared.reading)
     app.state.watcher = Watcher(shared.reading)
+    #: What is to be closed before the server can stop.
+    app.state.streams = [app.state.watcher]
     for prefix in PREFIXES:
         for router in CONFIG_ROUTERS:
             app.include_router(router, prefix=prefix)
@@ -121,7 +130,7 @@ def create_app(settings: Settings, tokens: Sequence[str] = (), *, insecure: bool
         app.include_router(token_router, prefix=path.removesuffix(TOKEN_PATH))
     app.include_router(probes)
     app.add_middleware(BodyLimit)
-    app.add_middleware(Tokens, tokens=tokens)
+    app.add_middleware(Tokens, tokens=tokens, also_open=also_open)
     if not tokens and not insecure and is_loopback(settings.api_host):
         app.add_middleware(LocalHosts)
     app.openapi = partial(document, app.openapi, bool(tokens))  # type: ignore[method-assign]

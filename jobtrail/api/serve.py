@@ -9,14 +9,24 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol
 
+from fastapi import FastAPI
+
+from jobtrail.api.app import create_app
 from jobtrail.errors import JobtrailError, SettingError
 from jobtrail.settings import Settings
 
 #: Seconds that requests under way get when the server stops.
 GRACE: Final = 5
 BACKLOG: Final = 512
+
+
+class Create(Protocol):
+    """Makes an application."""
+
+    def __call__(self, settings: Settings, tokens: Sequence[str], *, insecure: bool) -> FastAPI:
+        """Raises as `create_app` does."""
 
 
 def bind(settings: Settings) -> socket.socket:
@@ -53,21 +63,26 @@ def url(taken: socket.socket) -> str:
 
 @contextmanager
 def serving(
-    settings: Settings, taken: socket.socket, tokens: Sequence[str] = (), *, insecure: bool = False
+    settings: Settings,
+    taken: socket.socket,
+    tokens: Sequence[str] = (),
+    *,
+    insecure: bool = False,
+    create: Create = create_app,
 ) -> Iterator[None]:
     """Serves from a thread of its own. Returns when requests are taken; ends those under way on leaving.
 
-    Raises JobtrailError where the server cannot start.
+    `create` makes the application: without the pages, or with them. Raises JobtrailError where the server
+    cannot start.
     """
     import uvicorn
 
-    from jobtrail.api.app import create_app
     from jobtrail.api.patience import Impatient
     from jobtrail.producers.client import PLAIN
 
     # One line a second while Postgres is away is no use: requests say it, and /ready.
     logging.getLogger("psycopg.pool").setLevel(logging.ERROR)
-    app = create_app(settings, tokens, insecure=insecure)
+    app = create(settings, tokens, insecure=insecure)
     # What is made once stays: without this, each full collection walks all of it, some 100 ms amid requests.
     gc.collect()
     gc.freeze()
@@ -93,7 +108,8 @@ def serving(
     try:
         yield
     finally:
-        app.state.watcher.close()  # first: the server waits for open streams
+        for streams in app.state.streams:  # first: the server waits for those that are open
+            streams.close()
         server.should_exit = True
         thread.join(GRACE + 5)
         taken.close()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from datetime import UTC, datetime
 
 from jobtrail.api import reads
 from jobtrail.api.database import reading
 from jobtrail.api.models import AttemptRead, FailureReason, JobRead, JobStatus
+from jobtrail.api.verdict import duration, main_failure
 from jobtrail.cli.parsing import Parser, job_id, moment, positive, seconds, subcommands
 from jobtrail.cli.terminal import amount, as_json, clock, console, line, size, span, table
 from jobtrail.events import ConfigType
@@ -196,30 +196,6 @@ def _cells(job: JobRead, row: reads.Row, attempts: list[AttemptRead]) -> list[st
         size(totals.bytes_emitted if totals else None),
         "; ".join(filter(None, [short(failure) if failure else "", ", ".join(job.anomalies or [])])),
     ]
-
-
-def duration(row: reads.Row, now: datetime | None = None) -> float | None:
-    """Seconds from a job's first start to its end, or to now, which is the time of day unless given.
-
-    A job that waits for a retry runs no more: to its last change.
-    """
-    started: datetime | None = row["started_at"]
-    if started is None:
-        return None
-    end: datetime | None = row["updated_at"] if row["status"] == JobStatus.INCOMPLETE else row["ended_at"]
-    return max(0.0, ((end or now or datetime.now(UTC)) - started).total_seconds())
-
-
-def main_failure(attempts: list[AttemptRead]) -> FailureReason | None:
-    """What to name first: of the last attempt with failures, the earliest with an origin, else the first."""
-    for attempt in reversed(attempts):
-        failures = attempt.failure_summary.failures if attempt.failure_summary else []
-        for failure in failures:
-            if failure.failure_origin:
-                return failure
-        if failures:
-            return failures[0]
-    return None
 
 
 def short(failure: FailureReason) -> str:

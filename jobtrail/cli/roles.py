@@ -135,6 +135,7 @@ def _api(options: Namespace) -> int:
 
     from jobtrail.api.access import check_listen, tokens_from
     from jobtrail.api.serve import bind, serving, url
+    from jobtrail.web.site import create_site
 
     settings = _settings(kafka=False)
     tokens = tokens_from()
@@ -142,7 +143,7 @@ def _api(options: Namespace) -> int:
     leave_in_order()
     taken = bind(settings)
     try:
-        with serving(settings, taken, tokens, insecure=options.insecure_listen):
+        with serving(settings, taken, tokens, insecure=options.insecure_listen, create=create_site):
             line(f"answering at {url(taken)} (API: {url(taken)}/docs); Ctrl-C ends")
             sys.stdout.flush()
             while True:

@@ -33,6 +33,7 @@ from jobtrail.projections.generation import check_version
 from jobtrail.projections.migrate import migrate
 from jobtrail.projections.tables import VERSION
 from jobtrail.settings import Settings
+from jobtrail.web.site import create_site
 
 #: Seconds between two looks at what must go on running.
 LOOK = 0.5
@@ -126,7 +127,7 @@ def service(
             role.start()
             stack.callback(role.join, 30)
             stack.callback(role.stop.set)
-        stack.enter_context(serving(settings, taken, tokens, insecure=insecure))
+        stack.enter_context(serving(settings, taken, tokens, insecure=insecure, create=create_site))
         mine.say(url(taken))
         yield Service(settings, url(taken), servers, roles)
 

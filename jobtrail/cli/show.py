@@ -14,13 +14,13 @@ from jobtrail.api.models import (
     AttemptInfoRead,
     AttemptRead,
     AttemptStats,
-    FailureReason,
     JobInfoRead,
     JobStatus,
 )
 from jobtrail.api.queries import query
 from jobtrail.api.reads import Database
-from jobtrail.cli.jobs import dump, duration, main_failure
+from jobtrail.api.verdict import committed, duration, fault, kind, said
+from jobtrail.cli.jobs import dump
 from jobtrail.cli.terminal import amount, as_json, clock, line, size, span, style_of, table
 from jobtrail.settings import Settings
 
@@ -128,46 +128,6 @@ def _answer(info: JobInfoRead, row: Row, now: datetime) -> None:
         line(f"workspace {row['workspace_id']}", indent=2)
 
 
-def fault(row: Row, attempts: list[AttemptRead]) -> str:
-    """Whose fault it is, and what users are told."""
-    if row["status"] == "cancelled":
-        return f"cancelled by {row['cancelled_by'] or 'somebody unnamed'}; nobody's fault"
-    failure = main_failure(attempts)
-    if failure is None:
-        return "nobody said why"
-    who = {
-        "unknown": "it is not known whose fault it is",
-        "airbyte_platform": "the platform is at fault",
-    }.get(failure.failure_origin or "unknown", f"the {failure.failure_origin} is at fault")
-    return f"{who}: {_message(failure)} ({_kind(failure)})"
-
-
-def _message(failure: FailureReason) -> str:
-    return failure.external_message or failure.internal_message or "no message"
-
-
-def _kind(failure: FailureReason) -> str:
-    again = {True: "another attempt may help", False: "another attempt will not help", None: ""}[
-        failure.retryable
-    ]
-    return ", ".join(part for part in (failure.failure_type or "of no known type", again) if part)
-
-
-def committed(info: JobInfoRead) -> str:
-    """How much reached the destination."""
-    totals = info.job.aggregated_stats
-    if totals is None or (totals.records_emitted is None and totals.records_committed is None):
-        return "no counts were reported"
-    emitted = f"{amount(totals.records_emitted)} records ({size(totals.bytes_emitted)}) emitted"
-    if totals.records_committed is None:
-        return f"{emitted}; how many were committed is not known"
-    weight = "" if totals.bytes_committed is None else f" ({size(totals.bytes_committed)})"
-    said = f"{amount(totals.records_committed)} records{weight} committed; {emitted}"
-    summaries = [entry.attempt.failure_summary for entry in info.attempts if entry.attempt.failure_summary]
-    partial = any(summary.partial_success for summary in summaries)
-    return f"{said}; a partial success" if partial and info.job.status != JobStatus.SUCCEEDED else said
-
-
 def _attempts(rows: list[Row], totals: list[AttemptStats], now: datetime) -> None:
     line("")
     if not rows:
@@ -240,7 +200,7 @@ def _failures(attempts: list[AttemptInfoRead], *, stacktrace: bool) -> None:
         origin = failure.failure_origin or "no origin"
         line(
             f"attempt {number}, {clock(failure.timestamp / 1000)}, {origin}{where}: "
-            f"{_message(failure)} ({_kind(failure)})",
+            f"{said(failure)} ({kind(failure)})",
             indent=2,
             style="red",
         )

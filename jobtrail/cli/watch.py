@@ -12,7 +12,8 @@ from jobtrail.api import reads
 from jobtrail.api.database import reading
 from jobtrail.api.models import ENDED, AttemptStreamStats, JobRead, JobStatus
 from jobtrail.api.reads import Database
-from jobtrail.cli.jobs import duration, main_failure, short
+from jobtrail.api.verdict import duration, main_failure
+from jobtrail.cli.jobs import short
 from jobtrail.cli.terminal import amount, console, rich_table, size, span, style_of, visible
 from jobtrail.settings import Settings
 

@@ -1,0 +1,96 @@
+"""Who may see the pages and act on them, and what browsers may do with them.
+
+A browser shows no bearer token by itself. Who gives one on /login gets it back as a cookie that scripts
+cannot read and that other sites' requests do not carry; for pages it stands for the token. Whatever changes
+something must come from a page of ours.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from http.cookies import CookieError, SimpleCookie
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from jobtrail.api.access import is_known
+
+COOKIE: Final = "jobtrail_token"
+LOGIN: Final = "/login"
+#: What is shown without a token: the page that asks for one, and files that are the same for everybody.
+OPEN: Final = re.compile(r"/login|/static/[\w.-]+")
+#: Addresses of the pages; all others are the HTTP interface's, which knows no cookie.
+PAGES: Final = re.compile(r"/(?:(?:live/)?(?:jobs|connections|dataplanes|operations)(?:/.*)?|login|logout)?")
+#: Our files and nothing else: no inline script, no inline style, no frame, no other host.
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Guard:
+    """In front of everything else."""
+
+    def __init__(self, app: ASGIApp, tokens: Sequence[str]) -> None:
+        self.app = app
+        self._tokens = tokens
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection."""
+        if scope["type"] != "http" or not PAGES.fullmatch(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if scope["method"] not in SAFE and not is_from_us(headers):
+            said = "this was not sent by a page of this server, so nothing was done"
+            await PlainTextResponse(said, 403)(scope, receive, send)
+            return
+        if self._tokens and not OPEN.fullmatch(scope["path"]) and "authorization" not in headers:
+            shown = _cookie(headers)
+            if shown is None or not is_known(shown.encode(), self._tokens):
+                back = scope["path"] + (f"?{scope['query_string'].decode()}" if scope["query_string"] else "")
+                await RedirectResponse(f"{LOGIN}?next={quote(back)}", 303)(scope, receive, send)
+                return
+            shown_as = (b"authorization", f"Bearer {shown}".encode())
+            scope = {**scope, "headers": [*scope["headers"], shown_as]}
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                told = MutableHeaders(raw=message["headers"])
+                told["content-security-policy"] = POLICY
+                told["x-content-type-options"] = "nosniff"
+                told["referrer-policy"] = "same-origin"
+                told["cache-control"] = "no-store"
+                message = {**message, "headers": told.raw}
+            await send(message)
+
+        await self.app(scope, receive, guarded)
+
+
+def is_from_us(headers: Headers) -> bool:
+    """Whether a page of this server made the request, as every browser says; what does not say it did not."""
+    said = headers.get("sec-fetch-site")
+    if said is not None and said != "same-origin":
+        return False
+    origin = headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc == headers.get("host")
+
+
+def _cookie(headers: Headers) -> str | None:
+    try:
+        found = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+    except CookieError:
+        return None
+    return found.value if found else None
+
+
+def inside(address: str) -> str:
+    """An address to go back to, where it is one of ours; else the first page's."""
+    parts = urlsplit(address)
+    ours = not parts.scheme and not parts.netloc and address.startswith("/") and PAGES.fullmatch(parts.path)
+    return address if ours and "\\" not in address else "/"

@@ -1,0 +1,156 @@
+"""Keeps open pages up to date: what changed on a page is rendered once for all who look at it, and sent.
+
+A look is taken each second of each address that somebody has open, however many have; what changed goes out
+as server-sent events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from sse_starlette.event import ServerSentEvent
+from sse_starlette.sse import EventSourceResponse, SendTimeoutError
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+
+from jobtrail.errors import JobtrailError
+from jobtrail.web.pages import Page, render_parts
+
+#: Seconds between two looks at a page: numbers move within a second of being published.
+LOOK: Final = 0.5
+#: Milliseconds after which a browser that lost its stream comes back; seconds between two signs of life; and
+#: seconds that a browser may leave what it was sent unread.
+COME_BACK: Final = 1_000
+PING: Final = 15.0
+UNREAD: Final = 30.0
+#: Pages of one server that may be open at one time.
+MOST_OPEN: Final = 1_000
+
+#: Makes a page as it is now. Raises JobtrailError.
+Look = Callable[[], Page]
+
+
+class _Watched:
+    """One address that somebody has open."""
+
+    def __init__(self, look: Look) -> None:
+        self.look = look
+        self.open = 0
+        self.task: asyncio.Task[None] | None = None
+        #: What is on it, and what that is called; and why nothing is seen.
+        self.parts: Mapping[str, str] = {}
+        self.version = ""
+        self.away: str | None = None
+        self.over = False
+        #: Set, and replaced, when there is something new.
+        self.turn = asyncio.Event()
+
+
+class LivePages:
+    """All that is open. For the server's event loop alone, but `close`."""
+
+    def __init__(self) -> None:
+        self._watched: dict[str, _Watched] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closing = False
+
+    @property
+    def open(self) -> int:
+        """How many pages are open."""
+        return sum(one.open for one in self._watched.values())
+
+    def close(self) -> None:
+        """Ends all streams, so that the server can stop. From any thread."""
+        self._closing = True
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._tell_all)
+
+    def _tell_all(self) -> None:
+        for one in self._watched.values():
+            _tell(one)
+
+    async def changes(self, address: str, look: Look) -> AsyncIterator[ServerSentEvent]:
+        """What is on the page at first, then what changes on it, until nothing does any more."""
+        self._loop = asyncio.get_running_loop()
+        one = self._watched.setdefault(address, _Watched(look))
+        one.open += 1
+        if one.task is None:
+            one.task = self._loop.create_task(self._look_on(one), name="jobtrail-page")
+        seen: Mapping[str, str] = {}
+        version, away = "", None
+        try:
+            while not self._closing:
+                if one.away != away:
+                    away = one.away
+                    yield ServerSentEvent(event="away", data=json.dumps(away or ""))
+                if one.version != version:
+                    changed = {name: part for name, part in one.parts.items() if seen.get(name) != part}
+                    seen, version = one.parts, one.version
+                    yield ServerSentEvent(
+                        event="parts", data=json.dumps(changed), id=version, retry=COME_BACK
+                    )
+                if one.over:
+                    yield ServerSentEvent(event="end", data="{}")
+                    return
+                await one.turn.wait()
+        finally:
+            one.open -= 1
+            if not one.open:
+                self._watched.pop(address, None)
+                if one.task is not None:
+                    one.task.cancel()
+
+    async def _look_on(self, one: _Watched) -> None:
+        while not self._closing:
+            try:
+                page, parts = await asyncio.to_thread(_seen, one.look)
+            except JobtrailError as error:
+                one.away = str(error)
+                _tell(one)
+            else:
+                version = _version(parts)
+                news = version != one.version or one.away is not None or not page.live
+                one.parts, one.version, one.away, one.over = parts, version, None, not page.live
+                if news:
+                    _tell(one)
+                if one.over:
+                    return
+            await asyncio.sleep(LOOK)
+
+
+def _seen(look: Look) -> tuple[Page, dict[str, str]]:
+    page = look()
+    return page, render_parts(page)
+
+
+def _version(parts: Mapping[str, str]) -> str:
+    return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _tell(one: _Watched) -> None:
+    turn, one.turn = one.turn, asyncio.Event()
+    turn.set()
+
+
+class Stream(EventSourceResponse):
+    """The changes of one page, for one browser."""
+
+    def __init__(self, pages: LivePages, address: str, look: Look) -> None:
+        super().__init__(pages.changes(address, look), ping=PING, send_timeout=UNREAD)
+        self._pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection."""
+        if self._pages.open >= MOST_OPEN:
+            said: dict[str, Any] = {
+                "message": f"{MOST_OPEN:,} pages are open, more than this server keeps up to date"
+            }
+            await JSONResponse(said, 503, {"Retry-After": "10"})(scope, receive, send)
+            return
+        with suppress(SendTimeoutError):
+            await super().__call__(scope, receive, send)

@@ -1,0 +1,132 @@
+"""What a page is: a template, its values, and the parts of it that are kept up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from jobtrail.producers.logs import visible
+from jobtrail.words import amount, size, span
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page, as it is at a moment."""
+
+    template: str
+    #: Id of an element → the template of what is in it. These are sent again when they change.
+    parts: Mapping[str, str]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    #: False: nothing on it changes any more.
+    live: bool = True
+
+
+#: Status of whatever has one → how it looks: a class, and a sign that needs no colour.
+LOOKS: Final = {
+    "succeeded": ("good", "✓"),
+    "COMPLETE": ("good", "✓"),
+    "HEALTHY": ("good", "✓"),
+    "failed": ("bad", "✕"),
+    "UNHEALTHY": ("bad", "✕"),
+    "INCOMPLETE": ("bad", "✕"),
+    "running": ("busy", "▶"),
+    "RUNNING": ("busy", "▶"),
+    "incomplete": ("warn", "↻"),
+    "RATE_LIMITED": ("warn", "‖"),
+    "DEGRADED": ("warn", "!"),
+    "cancelled": ("calm", "⊘"),
+    "pending": ("calm", "○"),
+    "queued": ("calm", "○"),
+    "PENDING": ("calm", "○"),
+    "UNKNOWN": ("calm", "?"),
+}
+
+
+#: Address → name of the pages that each page leads to.
+PAGES: Final = {"/jobs": "Jobs", "/dataplanes": "Dataplanes", "/operations": "Operations"}
+
+
+def render(page: Page) -> str:
+    """The whole page."""
+    return _environment().get_template(page.template).render({**page.values, "page": page})
+
+
+def render_parts(page: Page) -> dict[str, str]:
+    """Id of each element that is kept up to date → what is in it now."""
+    made = _environment()
+    return {name: made.get_template(part).render(page.values) for name, part in page.parts.items()}
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("jobtrail.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # Whatever comes from elsewhere: neither markup, nor what turns the direction of text.
+        finalize=lambda value: (
+            visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+        ),
+    )
+    made.filters |= {"amount": amount, "size": size, "span": span, "utc": utc, "iso": iso}
+    made.filters |= {"local": local, "sentence": sentence, "short": short}
+    made.globals |= {"looks": looks, "asset": asset, "pages": PAGES}
+    return made
+
+
+def looks(status: str) -> tuple[str, str]:
+    """How a status looks: a class and a sign; unknown ones look calm."""
+    return LOOKS.get(status, ("calm", "•"))
+
+
+def instant(moment: datetime | float | None) -> datetime | None:
+    """An instant, or epoch seconds, in UTC."""
+    if moment is None or isinstance(moment, datetime):
+        return moment and moment.astimezone(UTC)
+    return datetime.fromtimestamp(moment, UTC)
+
+
+def utc(moment: datetime | float | None) -> str:
+    """2026-03-01 12:00:09."""
+    found = instant(moment)
+    return f"{found:%Y-%m-%d %H:%M:%S}" if found else "-"
+
+
+def iso(moment: datetime | float | None) -> str:
+    """2026-03-01T12:00:09.123456Z, for machines."""
+    found = instant(moment)
+    return found.isoformat().replace("+00:00", "Z") if found else ""
+
+
+def local(moment: datetime) -> str:
+    """2026-03-01T12:00:09.123, for an input of a date and time."""
+    return f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03}"
+
+
+def short(value: float) -> str:
+    """A round count, for an axis: 500, 1.5k or 20M."""
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:g}{unit}"
+    return f"{value:g}"
+
+
+def sentence(text: str) -> str:
+    """Begins with a capital letter."""
+    return text[:1].upper() + text[1:]
+
+
+@cache
+def asset(name: str) -> str:
+    """The address of a file of ours; another one for each release, so that browsers may keep it."""
+    from importlib.metadata import version
+
+    return f"/static/{name}?v={version('jobtrail')}"

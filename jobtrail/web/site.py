@@ -1,0 +1,237 @@
+"""The pages over the HTTP interface: their addresses, who may see them, and their streams."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Annotated, Any, Final
+from urllib.parse import parse_qs, quote
+
+from fastapi import APIRouter, FastAPI, HTTPException, Path, Query, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from pydantic import field_validator
+from starlette.staticfiles import StaticFiles
+
+from jobtrail.api.access import is_known
+from jobtrail.api.app import create_app
+from jobtrail.api.cancellation import standing
+from jobtrail.api.commands import cancel_job
+from jobtrail.api.context import context
+from jobtrail.api.fields import GREATEST
+from jobtrail.api.models import Exact
+from jobtrail.api.reads import Database
+from jobtrail.consumers.rebuild import state
+from jobtrail.producers.safe_text import safe_name
+from jobtrail.settings import Settings
+from jobtrail.web.connection import connection_page
+from jobtrail.web.errors import PageRoute
+from jobtrail.web.guard import COOKIE, LOGIN, OPEN, Guard, inside
+from jobtrail.web.job import job_page, job_then
+from jobtrail.web.jobs import Wanted, job_number, jobs_page
+from jobtrail.web.live import LivePages, Look, Stream
+from jobtrail.web.pages import Page, render
+from jobtrail.web.service import dataplanes_page, operations_page
+
+#: Where each page is also streamed from.
+LIVE: Final = "/live"
+#: Most bytes of a form.
+FORM: Final = 10_000
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+JobId = Annotated[int, Path(ge=0, le=GREATEST)]
+Make = Callable[[Database], Page]
+
+
+class Then(Exact):
+    """As of when a job is looked at: an instant, which is UTC unless it says otherwise."""
+
+    at: datetime | None = None
+
+    @field_validator("at", mode="before")
+    @classmethod
+    def _empty(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("at")
+    @classmethod
+    def _utc(cls, value: datetime | None) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+def create_site(settings: Settings, tokens: Sequence[str] = (), *, insecure: bool = False) -> FastAPI:
+    """The HTTP interface with the pages at `/`. Raises as `create_app` does."""
+    app = create_app(settings, tokens, insecure=insecure, also_open=OPEN)
+    app.state.pages = LivePages()
+    app.state.streams.append(app.state.pages)
+    app.mount("/static", StaticFiles(directory=str(files("jobtrail.web") / "static")), name="static")
+    app.include_router(router)
+    app.add_middleware(Guard, tokens=tokens)
+    return app
+
+
+def _looking(request: Request, make: Make) -> Look:
+    def look() -> Page:
+        with context(request).reading() as database:
+            return make(database)
+
+    return look
+
+
+def _answer(request: Request, make: Make) -> Response:
+    return HTMLResponse(render(_looking(request, make)()))
+
+
+def _stream(request: Request, make: Make) -> Response:
+    return Stream(request.app.state.pages, str(request.url), _looking(request, make))
+
+
+@router.get("/")
+def home() -> Response:
+    """The first page."""
+    return RedirectResponse("/jobs")
+
+
+@router.get("/jobs")
+def jobs(request: Request, wanted: Annotated[Wanted, Query()]) -> Response:
+    """Jobs, newest first; a search for a job's number leads to it."""
+    number = job_number(wanted.text)
+    if number is not None:
+        return RedirectResponse(f"/jobs/{number}", 303)
+    return _answer(request, lambda database: jobs_page(database, wanted))
+
+
+@router.get(f"{LIVE}/jobs")
+def live_jobs(request: Request, wanted: Annotated[Wanted, Query()]) -> Any:
+    """The same as it changes."""
+    return _stream(request, lambda database: jobs_page(database, wanted, counted=False))
+
+
+@router.get("/jobs/{job_id}")
+def job(request: Request, job_id: JobId, wanted: Annotated[Then, Query()]) -> Response:
+    """One job, now or as of a moment."""
+    if wanted.at is not None:
+        shared, limits = context(request), request.app.state.retry_limits
+        return HTMLResponse(render(job_then(shared.settings, shared.reading, job_id, wanted.at, limits)))
+    return _answer(request, _job(request, job_id))
+
+
+@router.get(LIVE + "/jobs/{job_id}")
+def live_job(request: Request, job_id: JobId) -> Any:
+    """The same as it changes."""
+    return _stream(request, _job(request, job_id))
+
+
+def _job(request: Request, job_id: int) -> Make:
+    home, limits = context(request).settings.home, request.app.state.retry_limits
+    return lambda database: job_page(database, job_id, home, limits)
+
+
+@router.get("/jobs/{job_id}/cancel")
+def confirm_cancel(request: Request, job_id: JobId) -> Response:
+    """Asks whether it is meant."""
+    with context(request).reading() as database:
+        row = standing(database, job_id)
+    what = "A worker runs it. It is asked to stop, and may take a moment to obey."
+    if not row["runs"]:
+        what = "Nobody runs it, so it is cancelled at once."
+    values = {"job_id": job_id, "what": what, "by": _account()}
+    return HTMLResponse(render(Page("cancel.html", {}, values, live=False)))
+
+
+@router.post("/jobs/{job_id}/cancel")
+async def cancel(request: Request, job_id: JobId) -> Response:
+    """Cancels it, and says who did."""
+    by = safe_name((await _form(request)).get("by", "").strip())
+    if not by:
+        raise HTTPException(422, "the record needs a name: say who cancels the job")
+    await run_in_threadpool(cancel_job, context(request), job_id, by)
+    return RedirectResponse(f"/jobs/{job_id}", 303)
+
+
+def _account() -> str:
+    with suppress(OSError, KeyError, ImportError):
+        return getpass.getuser()
+    return ""
+
+
+async def _form(request: Request) -> dict[str, str]:
+    body = await request.body()
+    if len(body) > FORM:
+        raise HTTPException(413, f"the form is larger than {FORM:,} bytes")
+    return {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
+
+
+@router.get("/connections/{connection_id:path}")
+def connection(request: Request, connection_id: str) -> Response:
+    """One connection."""
+    return _answer(request, lambda database: connection_page(database, connection_id))
+
+
+@router.get(LIVE + "/connections/{connection_id:path}")
+def live_connection(request: Request, connection_id: str) -> Any:
+    """The same as it changes."""
+    return _stream(request, lambda database: connection_page(database, connection_id))
+
+
+@router.get("/dataplanes")
+def dataplanes(request: Request) -> Response:
+    """The dataplanes."""
+    return _answer(request, dataplanes_page)
+
+
+@router.get(f"{LIVE}/dataplanes")
+def live_dataplanes(request: Request) -> Any:
+    """The same as they change."""
+    return _stream(request, dataplanes_page)
+
+
+@router.get("/operations")
+def operations(request: Request) -> Response:
+    """What operators look at."""
+    return _answer(request, _operations(request))
+
+
+@router.get(f"{LIVE}/operations")
+def live_operations(request: Request) -> Any:
+    """The same as it changes."""
+    return _stream(request, _operations(request))
+
+
+def _operations(request: Request) -> Make:
+    settings, readings = context(request).settings, request.app.state.readings
+    return lambda database: operations_page(database, settings, readings.take(), state(settings))
+
+
+@router.get(LOGIN)
+def ask_for_token(request: Request) -> Response:
+    """Asks for a token; leads on where none is needed."""
+    back = inside(request.query_params.get("next", "/"))
+    if not request.app.state.tokens:
+        return RedirectResponse(back, 303)
+    return HTMLResponse(render(Page("login.html", {}, {"back": back, "wrong": False}, live=False)))
+
+
+@router.post(LOGIN)
+async def take_token(request: Request) -> Response:
+    """Keeps a token that is one of ours."""
+    form = await _form(request)
+    back, token = inside(form.get("next", "/")), form.get("token", "")
+    if not is_known(token.encode(), request.app.state.tokens):
+        page = Page("login.html", {}, {"back": back, "wrong": True}, live=False)
+        return HTMLResponse(render(page), 401)
+    answer = RedirectResponse(quote(back, safe="/?&=%"), 303)
+    secure = request.url.scheme == "https"
+    answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure)
+    return answer
+
+
+@router.post("/logout")
+def forget_token() -> Response:
+    """Forgets it."""
+    answer = RedirectResponse(LOGIN, 303)
+    answer.delete_cookie(COOKIE)
+    return answer
