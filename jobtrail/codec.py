@@ -109,6 +109,18 @@ def build(event_type: type[Event], row: Mapping[str, Any]) -> Event:
         raise BadMessageError(first["type"], f"{event_type.__name__}.{field}: {first['msg']}") from None
 
 
+def check_key(event_type: type[Event], own: str | int, key: bytes | None) -> None:
+    """Raises BadMessageError where a message has another key than its event's `own`."""
+    if key != str(own).encode():
+        raise wrong_key(event_type, own, key)
+
+
+def wrong_key(event_type: type[Event], own: str | int, key: bytes | None) -> BadMessageError:
+    """The error for it."""
+    found = f"the key is {key!r}, not {str(own).encode()!r}"
+    return BadMessageError("wrong_key", f"{event_type.__name__}.{event_type.key_field}: {found}")
+
+
 @cache
 def released() -> Schemas:
     """The schemas in avro/, read once."""
