@@ -74,7 +74,7 @@ class Log:
         milliseconds = -(-micros(moment) // 1000)  # the broker knows no finer time
         places = [TopicPartition(name, partition) for partition in ends]
         try:
-            spec = OffsetSpec.for_timestamp(milliseconds)  # type: ignore[no-untyped-call]
+            spec = OffsetSpec.for_timestamp(milliseconds)
             found = self._offsets(places, spec, IsolationLevel.READ_COMMITTED)
         except (KafkaException, TimeoutError) as error:
             detail = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
-from typing import Final, Generic, Literal, Self, TypeVar, overload
+from typing import Any, Final, Generic, Literal, Self, TypeVar, overload
 
 from confluent_kafka import Message
 
@@ -47,7 +47,7 @@ class Place:
     partition: int
     offset: int
     #: When the broker took it; `occurred_at` is the caller's clock.
-    appended_at: datetime
+    received_at: datetime
 
     def __str__(self) -> str:
         return f"{self.topic}:{self.partition}:{self.offset}"
@@ -91,7 +91,7 @@ def follow(
     until: Literal["end"] | None = None,
     on_dead_letter: OnDeadLetter | None = None,
     settings: Settings | None = None,
-) -> Follower[Event]:
+) -> Follower[Any]:
     """The events of the log that are wanted, as they are and as they come.
 
     Events of a job come in order. Each comes at least once: an event that was sent twice, and in a group one
@@ -230,8 +230,8 @@ class Follower(Generic[E]):
         if isinstance(event, Failure):
             event = shapes.failure(event)
         _, milliseconds = message.timestamp()
-        appended_at = EPOCH + timedelta(milliseconds=milliseconds)
-        self._place = Place(str(message.topic()), partition, offset, appended_at)
+        received_at = EPOCH + timedelta(milliseconds=milliseconds)
+        self._place = Place(str(message.topic()), partition, offset, received_at)
         return event
 
     def _is_of_the_connection(self, event: Event, partition: int, offset: int) -> bool:

@@ -1,9 +1,9 @@
 """Which jobs are of a connection. Only JobCreated says so, and it may stand long before what a reader wants.
 
-What the reader itself passes is remembered. Where it meets a job of which it has not seen the JobCreated, because
-it began behind it, or partitions were added since, the log is read back from its beginning, once, and from there
-on as far as it is new: keys and first bytes of all messages, and each JobCreated. Two JobCreated of one job are an
-anomaly (job_id_used_twice); here the first in the log counts.
+What the reader itself passes is remembered. Where it meets a job of which it has not seen the JobCreated,
+because it began behind it, or partitions were added since, the log is read back from its beginning, once, and
+from there on as far as it is new: first bytes of all messages, and each JobCreated. Two JobCreated of one job
+are an anomaly (job_id_used_twice); here the first in the log counts.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from jobtrail.consumers.ends import Log
 from jobtrail.consumers.log_reader import PATIENCE
@@ -88,19 +88,24 @@ class JobConnections:
             elif time.monotonic() - heard > PATIENCE:
                 raise ServerAwayError("Kafka", address, KAFKA_SETTING, f"nothing for {PATIENCE:g} s")
             for message in messages:
-                part, at = int(message.partition() or 0), int(message.offset() or 0)
-                if (error := message.error()) is None:
-                    if (created := self._read_created(message)) is not None:
-                        self.learn(created)
-                    at += 1
-                elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public name
-                    raise LogError(
-                        f"topic {name}, partition {part}: it cannot be read back to learn the connections of"
-                        f" jobs: {error.str()}"
-                    ) from KafkaException(error)
-                self._reached[part] = max(at, self._reached.get(part, 0))
-                if self._reached[part] >= topic.ends[part]:
+                part, reached = self._see(name, message)
+                if reached >= topic.ends[part]:
                     unread.pop(part, None)
         self._consumer.assign([])
         # Of an empty partition, too, it is known that nothing stands before its end.
         self._reached = {part: max(end, self._reached.get(part, 0)) for part, end in topic.ends.items()}
+
+    def _see(self, name: str, message: Message) -> tuple[int, int]:
+        """The partition of a message, and up to which offset it is read now."""
+        part, at = int(message.partition() or 0), int(message.offset() or 0)
+        if (error := message.error()) is None:
+            if (created := self._read_created(message)) is not None:
+                self.learn(created)
+            at += 1
+        elif error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001  # its public name
+            raise LogError(
+                f"topic {name}, partition {part}: it cannot be read back to learn the connections of jobs:"
+                f" {error.str()}"
+            )
+        self._reached[part] = max(at, self._reached.get(part, 0))
+        return part, self._reached[part]

@@ -1,9 +1,9 @@
 """Messages of topics one by one, each done when the next is asked for; in a consumer group or alone.
 
-One message at a time is taken from the client, so nothing is held back here while the caller works: partitions
-change hands only when the next one is asked for, and all that was given by then is done. In a group that is
-committed soon after, and before the partitions go to another member; whoever dies in between leaves the message
-that it worked at, and those of the last COMMIT seconds, to be read again.
+One message at a time is taken from the client, so nothing is held back here while the caller works:
+partitions change hands only when the next one is asked for, and all that was given by then is done. In a group
+that is committed soon after, and before the partitions go to another member; whoever dies in between leaves the
+message that it worked at, and those of the last COMMIT seconds, to be read again.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from jobtrail.settings import Settings
 
 log = logging.getLogger("jobtrail")
 
-#: Seconds between two commits while messages come without a pause; in a pause what is done is committed at once.
+#: Seconds between two commits while messages come without a pause; in a pause it is committed at once.
 COMMIT: Final = 0.1
 #: Seconds between two looks at the topics: whether they are the same, and have more partitions.
 LOOK: Final = 10.0

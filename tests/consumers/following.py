@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cli_scenes import environment
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewPartitions
+from confluent_kafka.cimpl import NewPartitions, TopicPartition
 from projecting import pair, publish
 
 from jobtrail import events as e
@@ -47,8 +48,6 @@ def put(settings: Settings, events: Iterable[e.Event]) -> list[e.Event]:
 
 def put_at(settings: Settings, partition: int, events: Iterable[e.Event]) -> list[e.Event]:
     """Publishes them to a partition, as a producer does that distributes them in its own way."""
-    from confluent_kafka import Producer
-
     given = list(events)
     producer = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": 2})
     for event in given:
@@ -67,15 +66,21 @@ def add_partitions(settings: Settings, admin: AdminClient, count: int) -> None:
         time.sleep(0.05)
 
 
+def forget_before(settings: Settings, admin: AdminClient, partition: int, offset: int) -> None:
+    """As retention does."""
+    for deleted in admin.delete_records([TopicPartition(settings.events_topic, partition, offset)]).values():
+        deleted.result(30)
+
+
 def ids(events: Iterable[e.Event]) -> list[str]:
     return sorted(event.event_id for event in events)
 
 
 def in_a_process(settings: Settings, program: str, *arguments: str) -> subprocess.Popen[str]:
-    """A Python program with the settings of the test; what it prints is not buffered."""
+    """A Python program with the settings of the test, of which Kafka soon notices that it was killed."""
     return subprocess.Popen(
         [sys.executable, "-u", "-W", "error", "-c", program, *arguments],
-        env=environment(settings),
+        env=environment(settings, JOBTRAIL_KAFKA_SESSION_TIMEOUT_MS="6000"),
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path("/"),
