@@ -100,11 +100,11 @@ def follow(
     `types`: event types or their names, one or several; none: all job events. Types of other topics
     (WorkspaceRegistered, DataplaneHeartbeat) have to be named.
     `group`: the events are shared with all followers of that name, and reading goes on where the group
-    ended, whatever `start` says. An event is committed when the next is asked for, so what raised comes again.
-    It has the same filters for ever. None: all of them, and nothing is committed.
+    ended, whatever `start` says. An event is committed when the next is asked for, so what raised comes
+    again. It has the same filters for ever. None: all of them, and nothing is committed.
     `job_id`, `connection_id`: only events of that job; of jobs that JobCreated gave this connection.
-    `start`: "earliest"; "latest", from now on; an aware datetime, by the broker's clock; or {partition: offset},
-    where other partitions begin at their beginning.
+    `start`: "earliest"; "latest", from now on; an aware datetime, by the broker's clock; or
+    {partition: offset}, where other partitions begin at their beginning.
     `until`: "end" for what is there at the beginning, and no more; None: for ever.
     `on_dead_letter`: is given each message that is no event. All are counted; the first is logged.
     `settings`: default: the environment's.
@@ -131,8 +131,8 @@ def follow(
 class Follower(Generic[E]):
     """Iterates over events; `place` says where the last one is.
 
-    A loop that is left by `break` or an exception leaves the event at which it was to be read again. In a `with`
-    statement, one that is left without an exception has done it.
+    A loop that is left by `break` or an exception leaves the event at which it was to be read again. In a
+    `with` statement, one that is left without an exception has done it.
     """
 
     def __init__(
@@ -286,8 +286,8 @@ class Follower(Generic[E]):
         self.dead_letters += 1
         if self.dead_letters == 1:
             log.warning(
-                "%s is no event (%s: %s); such messages are passed over and counted, `jobtrail dead-letters list`"
-                " has them",
+                "%s is no event (%s: %s); such messages are passed over and counted; `jobtrail dead-letters"
+                " list` has them",
                 letter.place,
                 error.reason,
                 error.detail,

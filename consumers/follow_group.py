@@ -1,9 +1,9 @@
 """A consumer group of followers: its commits say where to go on, and what was read until there.
 
-Kafka keeps a text beside each committed offset. Here it is the filters, so that a group cannot be used with
-others by mistake: what they want and the old ones passed over would be lost unseen. It is also the topic's id,
-for a topic made anew has other events at the same offsets, and the number of partitions that the topic had when
-the group began: one beyond that was added later, and is read from its beginning.
+Kafka keeps a text beside each committed offset. Here it is the filters, so that a group cannot be used
+with others by mistake: what they want and the old ones passed over would be lost unseen. It is also the topic's id,
+as a topic made anew has other events at the same offsets, and the number of partitions when the group began:
+one beyond that was added later, and is read from its beginning.
 """
 
 from __future__ import annotations
@@ -52,7 +52,10 @@ class Group:
         )
 
     def check(self, committed: Iterable[TopicPartition], topic_ids: Mapping[str, str]) -> Commits:
-        """What the group has committed. Raises ConflictError for other filters, LogError for another topic."""
+        """What the group has committed.
+
+        Raises ConflictError for other filters, LogError for another topic of the name.
+        """
         commits = Commits({}, {})
         for one in committed:
             if one.offset < 0:
@@ -64,15 +67,15 @@ class Group:
             kept = self._read(text)
             if (theirs := _chosen_by(kept)) != self._chosen():
                 raise ConflictError(
-                    f"group {self.name} is used with other filters: it reads {described(**theirs)}, and this is"
-                    f" {self.filters}; what the group has passed over would be missing, so take a group of"
+                    f"group {self.name} is used with other filters: it reads {described(**theirs)}, and this"
+                    f" is {self.filters}; what the group has passed over would be missing, so take a group of"
                     " another name"
                 )
             if kept["topic_id"] != topic_ids[one.topic]:
                 raise LogError(
                     f"topic {one.topic} was made anew: its id is {topic_ids[one.topic]}, and what group"
-                    f" {self.name} has committed is of {kept['topic_id']}; restore the topic that was, or take a"
-                    " group of another name to read this one"
+                    f" {self.name} has committed is of {kept['topic_id']}; restore the topic that was, or take"
+                    " a group of another name to read this one"
                 )
             least = commits.partitions.get(one.topic, kept["partitions"])
             commits.partitions[one.topic] = min(least, kept["partitions"])
@@ -86,8 +89,8 @@ class Group:
         except (ValueError, LookupError, TypeError):
             pass
         raise ConflictError(
-            f"group {self.name} is used by another program, which keeps {text[:80]!r} with its offsets; take a"
-            " group of another name"
+            f"group {self.name} is used by another program, which keeps {text[:80]!r} with its offsets; take"
+            " a group of another name"
         )
 
     def _chosen(self) -> dict[str, Any]:

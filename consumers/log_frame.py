@@ -54,8 +54,8 @@ def read_frame(
                     rows += found.height
                     if rows > MOST:
                         raise UsageError(
-                            f"there are more than {MOST:,} events in that range; name fewer types, or a shorter"
-                            " range with since and until"
+                            f"there are more than {MOST:,} events in that range; name fewer types, or a"
+                            " shorter range with since and until"
                         )
                     parts[event_type].append(_columns(event_type, found, name))
     finally:

@@ -1,9 +1,9 @@
 """Messages of topics one by one, each done when the next is asked for; in a consumer group or alone.
 
 One message at a time is taken from the client, so nothing is held back here while the caller works:
-partitions change hands only when the next one is asked for, and all that was given by then is done. In a group
-that is committed soon after, and before the partitions go to another member; whoever dies in between leaves the
-message that it worked at, and those of the last COMMIT seconds, to be read again.
+partitions change hands only when the next one is asked for, and all that was given by then is done. In a group that is
+committed soon after, and before the partitions go to another member; whoever dies in between leaves what it
+worked at, and what it did in the last COMMIT seconds, to be read again.
 """
 
 from __future__ import annotations
@@ -105,6 +105,8 @@ class LogReader:
         #: Number of partitions, kept with commits.
         self._partitions: dict[str, int] = {}
         self._said: set[int] = set()
+        #: Before, whoever is away is raised.
+        self._begun = False
         self._consumer = Consumer(
             {
                 **CONSUMER_CONFIG,
@@ -116,8 +118,9 @@ class LogReader:
         )
 
     def __iter__(self) -> Iterator[Message]:
-        """Raises NotFoundError, UsageError, ConflictError, LogError and, at the beginning, ServerAwayError."""
+        """Raises NotFoundError, UsageError, ConflictError, LogError, and at the beginning ServerAwayError."""
         self._begin()
+        self._begun = True
         while not self._stop.is_set():
             message = self._consumer.poll(0)
             if message is None:
@@ -330,7 +333,7 @@ class LogReader:
         return ServerAwayError("Kafka", self._address, KAFKA_SETTING, detail)
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  # its public name
+        if self._begun and error.code() == KafkaError._ALL_BROKERS_DOWN:  # noqa: SLF001  # its public name
             self._away.gone(self._gone(error.str()))
             self._away_since = self._away_since or time.monotonic()
             self._look_at = 0.0
