@@ -1,9 +1,9 @@
 """A consumer group of followers: its commits say where to go on, and what was read until there.
 
-Kafka keeps a text beside each committed offset. Here it is the filters, so that a group cannot be used
-with others by mistake: what they want and the old ones passed over would be lost unseen. It is also the topic's id,
-as a topic made anew has other events at the same offsets, and the number of partitions when the group began:
-one beyond that was added later, and is read from its beginning.
+Kafka keeps a text beside each committed offset. Here it is the filters, so that a group cannot be used with
+others by mistake: what they want and the old ones passed over would be lost unseen. It is also the topic's
+id, as a topic made anew has other events at the same offsets, and the number of partitions when the group
+began: one beyond that was added later, and is read from its beginning.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class Group:
             if kept["topic_id"] != topic_ids[one.topic]:
                 raise LogError(
                     f"topic {one.topic} was made anew: its id is {topic_ids[one.topic]}, and what group"
-                    f" {self.name} has committed is of {kept['topic_id']}; restore the topic that was, or take"
-                    " a group of another name to read this one"
+                    f" {self.name} has committed is of {kept['topic_id']}; restore the topic that was, or"
+                    " take a group of another name to read this one"
                 )
             least = commits.partitions.get(one.topic, kept["partitions"])
             commits.partitions[one.topic] = min(least, kept["partitions"])

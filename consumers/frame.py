@@ -30,8 +30,8 @@ def frame(
     """The events of the log that the broker took from `since` on and before `until`, a row for each.
 
     `types`, `job_id`, `connection_id` choose as in `jobtrail.follow`; `since` and `until` are aware
-    datetimes, by default the beginning and the present end of the log. An event that was sent twice is there twice:
-    `.unique("event_id")` leaves one.
+    datetimes, by default the beginning and the present end of the log. An event that was sent twice is
+    there twice: `.unique("event_id")` leaves one.
 
     Columns: `event_type`; the fields of the types, each null where a type has no such field (instants are
     Datetime("us", "UTC"), lists of records are lists of structs); `topic`, `partition`, `offset` and

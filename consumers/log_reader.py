@@ -1,9 +1,9 @@
 """Messages of topics one by one, each done when the next is asked for; in a consumer group or alone.
 
 One message at a time is taken from the client, so nothing is held back here while the caller works:
-partitions change hands only when the next one is asked for, and all that was given by then is done. In a group that is
-committed soon after, and before the partitions go to another member; whoever dies in between leaves what it
-worked at, and what it did in the last COMMIT seconds, to be read again.
+partitions change hands only when the next one is asked for, and all that was given by then is done. In a
+group that is committed soon after, and before the partitions go to another member; whoever dies in between
+leaves what it worked at, and what it did in the last COMMIT seconds, to be read again.
 """
 
 from __future__ import annotations

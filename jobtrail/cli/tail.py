@@ -91,7 +91,7 @@ def since(text: str) -> Start:
 
 
 def _tail(options: Namespace) -> int:
-    start = options.since or ("earliest" if options.no_follow else "latest")
+    start: Start = options.since or ("earliest" if options.no_follow else "latest")
     follower = jobtrail.follow(
         settings=Settings.from_env(),
         group=options.group,
@@ -126,10 +126,8 @@ def _print_lines(follower: Follower[Event]) -> None:
         number = body.get("attempt_number")
         attempt = f"attempt {number}" if number is not None else ""
         width = max(width, len(job))
-        line(
-            f"{instant(event.occurred_at)}  {job:<{width}}  {attempt:<9}  {type(event).__name__:<{TYPE_WIDTH}}"
-            f"  {facts(body)}".rstrip()
-        )
+        head = f"{instant(event.occurred_at)}  {job:<{width}}  {attempt:<9}"
+        line(f"{head}  {type(event).__name__:<{TYPE_WIDTH}}  {facts(body)}".rstrip())
         sys.stdout.flush()
 
 
