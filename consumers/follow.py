@@ -28,6 +28,7 @@ from jobtrail.events import Event, Failure, JobCreated, JobEvent
 from jobtrail.kinds import EPOCH
 from jobtrail.producers.scrub import shapes
 from jobtrail.projections.dead_letter import DeadLetter
+from jobtrail.running import kafka_address
 from jobtrail.settings import Settings
 from jobtrail.wire import HEADER_SIZE
 
@@ -192,12 +193,19 @@ class Follower(Generic[E]):
         if self._reader is not None:
             raise UsageError("this follower is being read already; make another with jobtrail.follow")
         self._stop.clear()
-        topics = self._filters.topics(self._settings)
+        # An embedded Kafka that stops has no address any more; it is waited for where it was.
+        address = kafka_address(self._settings)
+        settings = self._settings.model_copy(update={"kafka_bootstrap_servers": address})
         self._reader = LogReader(
-            self._settings, topics, self._start, self._group, self._stop, until_end=self._until_end
+            settings,
+            self._filters.topics(settings),
+            self._start,
+            self._group,
+            self._stop,
+            until_end=self._until_end,
         )
         if self._filters.connection_id is not None:
-            self._connections = JobConnections(self._settings, self._filters.connection_id, self._created_in)
+            self._connections = JobConnections(settings, self._filters.connection_id, self._created_in)
         try:
             for message in self._reader:
                 if (event := self._wanted_in(message)) is not None:

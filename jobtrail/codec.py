@@ -99,9 +99,10 @@ class Schemas:
 
 def build(event_type: type[Event], row: Mapping[str, Any]) -> Event:
     """The event of a decoded row, checked by its class. Raises BadMessageError naming the field."""
+    known = event_type.model_fields  # looked up once: it is no plain attribute
     try:
         return event_type.model_validate(
-            {name: value for name, value in row.items() if name in event_type.model_fields}, strict=False
+            {name: value for name, value in row.items() if name in known}, strict=False
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
