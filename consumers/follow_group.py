@@ -37,7 +37,7 @@ class Group:
         """Raises UsageError for a name that is Jobtrail's own, or none."""
         if not isinstance(self.name, str) or not self.name.strip():
             raise UsageError(f"group: {self.name!r} is no name; leave it out to read without a group")
-        if self.name.startswith(OWN) or self.name == settings.projector_group:
+        if self.name.startswith(OWN) or self.name in {settings.projector_group, settings.analytics_group}:
             raise UsageError(
                 f"group: {self.name} is one of Jobtrail's own, and reading in it would take events from it;"
                 f" choose a name that does not begin with {OWN}"
