@@ -36,7 +36,6 @@ from faust.types import EventT, StreamT
 
 from jobtrail import codec
 from jobtrail.consumers.analytics_client import client_settings
-from jobtrail.consumers.gate import check_key
 from jobtrail.consumers.registry_schemas import registry_of
 from jobtrail.consumers.topics import TopicAdmin
 from jobtrail.consumers.waiting import FIRST_PAUSE, LONGEST_PAUSE, Away, StoppedError, until_it_answers
@@ -299,7 +298,7 @@ class Analytics:
                 found = await self._event_of(raw.value)
                 if not isinstance(found, JobEvent):
                     continue
-                check_key(type(found), found.job_id, raw.key)
+                codec.check_key(type(found), found.job_id, raw.key)
             except BadMessageError as error:
                 bad += 1
                 first = first or f"offset {raw.offset}: {error}"

@@ -19,7 +19,7 @@ from jobtrail.consumers.archive import Archive
 from jobtrail.consumers.archive_file import BLOCK_MESSAGES, FileWriter
 from jobtrail.consumers.archive_manifest import Gap, Manifest, holds, is_data
 from jobtrail.consumers.archive_store import Store
-from jobtrail.consumers.source import CONSUMER_CONFIG, IDLE, OUT_OF_RANGE
+from jobtrail.consumers.reading import CONSUMER_CONFIG, IDLE, OUT_OF_RANGE
 from jobtrail.consumers.topics import ANSWER_TIMEOUT, TopicAdmin
 from jobtrail.errors import LogError, NotFoundError, ServerAwayError
 from jobtrail.producers.client import client_config

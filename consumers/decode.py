@@ -22,7 +22,7 @@ from jobtrail.consumers.bulk import BulkReader, DoubtError
 from jobtrail.consumers.records import Records
 from jobtrail.errors import BadMessageError
 from jobtrail.events import Event
-from jobtrail.projections.letters import DeadLetter
+from jobtrail.projections.dead_letter import DeadLetter
 from jobtrail.strict import read_strictly
 from jobtrail.wire import HEADER_SIZE, WireSchema
 

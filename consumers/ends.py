@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -10,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._listoffsets import OffsetSpec  # where it is typed
 
 from jobtrail.errors import NotFoundError, ServerAwayError
+from jobtrail.kinds import micros
 from jobtrail.producers.client import client_config
 from jobtrail.running import KAFKA_SETTING, kafka_address
 from jobtrail.settings import Settings
@@ -62,6 +65,24 @@ class Log:
         except TimeoutError as error:
             raise ServerAwayError("Kafka", address, KAFKA_SETTING, "no answer in time") from error
         return Topic(str(found.topic_id), ends, first)
+
+    def offsets_at(self, name: str, ends: Mapping[int, int], moment: datetime) -> dict[int, int]:
+        """Partition → offset of its first message that the broker took at the moment or later, else its end.
+
+        Raises ServerAwayError.
+        """
+        milliseconds = -(-micros(moment) // 1000)  # the broker knows no finer time
+        places = [TopicPartition(name, partition) for partition in ends]
+        try:
+            spec = OffsetSpec.for_timestamp(milliseconds)
+            found = self._offsets(places, spec, IsolationLevel.READ_COMMITTED)
+        except (KafkaException, TimeoutError) as error:
+            detail = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
+            raise ServerAwayError("Kafka", kafka_address(self.settings), KAFKA_SETTING, detail) from error
+        return {
+            partition: end if (at := found[partition]) < 0 else min(at, end)
+            for partition, end in ends.items()
+        }
 
     def _offsets(
         self, places: list[TopicPartition], spec: OffsetSpec, level: IsolationLevel

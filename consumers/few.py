@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 from jobtrail import codec
-from jobtrail.consumers import gate
 from jobtrail.consumers.decode import BROKER_AT, OFFSET, PARTITION, Decoded, Decoder
 from jobtrail.consumers.records import Records
 from jobtrail.errors import BadMessageError
@@ -27,7 +26,7 @@ def read_few(decoder: Decoder, records: Records) -> Decoded:
         try:
             event_type, event = decoder.read(value)
             codec.build(event_type, event)
-            gate.check_key(event_type, event[event_type.key_field], records.keys[row])
+            codec.check_key(event_type, event[event_type.key_field], records.keys[row])
         except BadMessageError as error:
             found.bad.append(records.dead_letter(row, error.reason, error.detail))
         else:

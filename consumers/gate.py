@@ -24,7 +24,7 @@ from jobtrail.fields import field_kind, record_type
 from jobtrail.kinds import Kind
 from jobtrail.producers.safe_text import CONTROLS
 from jobtrail.producers.scrub import JSON_SIGNS, LIMITS, SIGNS, shapes
-from jobtrail.projections.letters import DeadLetter
+from jobtrail.projections.dead_letter import DeadLetter
 
 
 def read_many(decoder: Decoder, records: Records) -> Decoded:
@@ -82,20 +82,9 @@ def _refused(event_type: type[Event], frame: pl.DataFrame, records: Records) -> 
     if wrong.any():
         for own, row in frame.filter(wrong).select(event_type.key_field, ROW).iter_rows():
             if row not in bad:
-                wrong_key = _wrong_key(event_type, own, records.keys[row])
+                wrong_key = codec.wrong_key(event_type, own, records.keys[row])
                 bad[row] = records.dead_letter(row, wrong_key.reason, wrong_key.detail)
     return bad
-
-
-def check_key(event_type: type[Event], own: str | int, key: bytes | None) -> None:
-    """Raises BadMessageError where a message has another key than its event's `own`."""
-    if key != str(own).encode():
-        raise _wrong_key(event_type, own, key)
-
-
-def _wrong_key(event_type: type[Event], own: str | int, key: bytes | None) -> BadMessageError:
-    found = f"the key is {key!r}, not {str(own).encode()!r}"
-    return BadMessageError("wrong_key", f"{event_type.__name__}.{event_type.key_field}: {found}")
 
 
 def _is_clean(event_type: type[Event], frame: pl.DataFrame) -> bool:

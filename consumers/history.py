@@ -11,8 +11,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from jobtrail.consumers.archive import Archive
 from jobtrail.consumers.ends import Log
+from jobtrail.consumers.reading import CONSUMER_CONFIG, IDLE
 from jobtrail.consumers.records import Records
-from jobtrail.consumers.source import CONSUMER_CONFIG, IDLE
 from jobtrail.consumers.taking import take
 from jobtrail.errors import ArchiveError, ServerAwayError
 from jobtrail.kinds import micros

@@ -10,7 +10,7 @@ from typing import Self
 from confluent_kafka import Message
 
 from jobtrail import kinds
-from jobtrail.projections.letters import DeadLetter
+from jobtrail.projections.dead_letter import DeadLetter
 
 #: (topic, partition)
 Place = tuple[str, int]

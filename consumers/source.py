@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from jobtrail.consumers.batch import Batch, Pending
+from jobtrail.consumers.reading import CONSUMER_CONFIG, GONE, IDLE, OUT_OF_RANGE
 from jobtrail.consumers.records import Place
 from jobtrail.consumers.taking import Taken, take
 from jobtrail.consumers.topics import ANSWER_TIMEOUT, TopicAdmin
@@ -28,8 +29,6 @@ from jobtrail.settings import Settings
 
 log = logging.getLogger("jobtrail")
 
-#: Seconds that an idle loop waits for a message before it looks around.
-IDLE: Final = 0.2
 #: Messages read and decoded at once: a hundred calls cost the same for one as for thousands.
 AT_ONCE: Final = 25_000
 #: Offsets between what was read and the end from which on it is not worth while to write what is there.
@@ -38,31 +37,6 @@ FAR_BEHIND: Final = 5_000
 ID_CHECK: Final = 30.0
 #: Seconds between two commits to Kafka.
 COURTESY: Final = 5.0
-CONSUMER_CONFIG: Final[Mapping[str, str | int | bool]] = {
-    "enable.auto.commit": False,
-    "enable.auto.offset.store": False,
-    "auto.offset.reset": "error",
-    "isolation.level": "read_committed",
-    "enable.partition.eof": True,
-    # Waiting for Postgres may take long; a process that died is noticed by its session.
-    "max.poll.interval.ms": 600_000,
-    # Partitions added to a topic are seen after this long.
-    "topic.metadata.refresh.interval.ms": 10_000,
-    # Memory, for each partition of ours; what the client adds for each message is as much again.
-    "queued.max.messages.kbytes": 2 * 1024,
-    "fetch.message.max.bytes": 1024 * 1024,
-    "fetch.wait.max.ms": 100,
-    # What waits is enough: look again after this long. By librdkafka's default that is a whole second.
-    "fetch.queue.backoff.ms": 5,
-}
-#: The log does not have the offset that a fetch began at.
-OUT_OF_RANGE: Final = (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE)  # noqa: SLF001  # public name
-_GONE: Final = (
-    KafkaError.UNKNOWN_TOPIC_OR_PART,
-    KafkaError.UNKNOWN_TOPIC_ID,
-    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001  # its public name, as below
-    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
-)
 
 
 class Checkpoints(Protocol):
@@ -249,7 +223,7 @@ class Source:
         try:
             return self._consumer.get_watermark_offsets(TopicPartition(topic, partition), ANSWER_TIMEOUT)
         except KafkaException as error:
-            if error.args[0].code() in _GONE:
+            if error.args[0].code() in GONE:
                 self._next_id_check = 0.0
                 return None
             raise ServerAwayError("Kafka", self._admin.address, KAFKA_SETTING, error.args[0].str()) from error

@@ -9,8 +9,8 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from jobtrail.consumers.reading import CONSUMER_CONFIG, IDLE, OUT_OF_RANGE
 from jobtrail.consumers.records import Records
-from jobtrail.consumers.source import CONSUMER_CONFIG, IDLE, OUT_OF_RANGE
 from jobtrail.consumers.taking import Taken, take
 from jobtrail.errors import LogError, ServerAwayError
 from jobtrail.producers.client import client_config

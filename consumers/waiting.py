@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
-
-import psycopg
-from psycopg.conninfo import conninfo_to_dict
 
 from jobtrail.errors import EmbeddedError, JobtrailError, ServerAwayError, VersionError
 from jobtrail.running import address
 from jobtrail.settings import Settings
+
+if TYPE_CHECKING:
+    import psycopg
 
 log = logging.getLogger("jobtrail")
 T = TypeVar("T")
@@ -81,9 +81,13 @@ def database_away(database_url: str, error: psycopg.Error) -> ServerAwayError:
 
 def shown_address(database_url: str) -> str:
     """host:port/database of an address, in either of libpq's notations."""
+    # Whoever waits for Kafka alone needs no driver of Postgres.
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
     try:
         parts = conninfo_to_dict(database_url)
-    except psycopg.ProgrammingError:
+    except ProgrammingError:
         return urlsplit(database_url).hostname or "?"
     return f"{parts.get('host') or 'localhost'}:{parts.get('port') or 5432}/{parts.get('dbname') or ''}"
 

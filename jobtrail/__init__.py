@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from jobtrail import errors as errors
     from jobtrail import events as events
+    from jobtrail.consumers.follow import follow as follow
+    from jobtrail.consumers.frame import frame as frame
     from jobtrail.errors import JobtrailError as JobtrailError
     from jobtrail.producers import failures as failures
     from jobtrail.producers.attempt import Attempt as Attempt
@@ -41,6 +43,8 @@ _HOMES: Final = {
     "errors": "jobtrail.errors",
     "events": "jobtrail.events",
     "failures": "jobtrail.producers.failures",
+    "follow": "jobtrail.consumers.follow",
+    "frame": "jobtrail.consumers.frame",
     "hide_secrets": "jobtrail.producers.secret_fields",
 }
 
@@ -53,7 +57,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'jobtrail' has no attribute {name!r}")
     module = import_module(_HOMES[name])
-    return module if module.__name__.endswith(f".{name}") else getattr(module, name)
+    return getattr(module, name, module)
 
 
 def __dir__() -> list[str]:

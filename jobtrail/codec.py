@@ -99,14 +99,27 @@ class Schemas:
 
 def build(event_type: type[Event], row: Mapping[str, Any]) -> Event:
     """The event of a decoded row, checked by its class. Raises BadMessageError naming the field."""
+    known = event_type.model_fields  # looked up once: it is no plain attribute
     try:
         return event_type.model_validate(
-            {name: value for name, value in row.items() if name in event_type.model_fields}, strict=False
+            {name: value for name, value in row.items() if name in known}, strict=False
         )
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"]))
         raise BadMessageError(first["type"], f"{event_type.__name__}.{field}: {first['msg']}") from None
+
+
+def check_key(event_type: type[Event], own: str | int, key: bytes | None) -> None:
+    """Raises BadMessageError where a message has another key than its event's `own`."""
+    if key != str(own).encode():
+        raise wrong_key(event_type, own, key)
+
+
+def wrong_key(event_type: type[Event], own: str | int, key: bytes | None) -> BadMessageError:
+    """The error for it."""
+    found = f"the key is {key!r}, not {str(own).encode()!r}"
+    return BadMessageError("wrong_key", f"{event_type.__name__}.{event_type.key_field}: {found}")
 
 
 @cache

@@ -308,10 +308,7 @@ class Publisher:
 
     def topic_of(self, event_type: type[Event]) -> str:
         """The topic of an event type."""
-        if event_type in ANALYTICS_TYPES:
-            return self.settings.analytics_topic
-        registry = event_type in REGISTRY_TYPES
-        return self.settings.registry_topic if registry else self.settings.events_topic
+        return topic_of(self.settings, event_type)
 
     @property
     def closed(self) -> bool:
@@ -549,3 +546,11 @@ def _close_all() -> None:
         say()
     for publisher in list(_open):
         publisher.close()
+
+
+def topic_of(settings: Settings, event_type: type[Event]) -> str:
+    """The topic of an event type: where it is published, and read."""
+    if event_type in ANALYTICS_TYPES:
+        return settings.analytics_topic
+    registry = event_type in REGISTRY_TYPES
+    return settings.registry_topic if registry else settings.events_topic

@@ -45,12 +45,13 @@ def test_python_in_the_readme_is_python() -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md", "docs/sql.md"]
+    "page",
+    ["README.md", "ARCHITECTURE.md", "SECURITY.md", "CHANGELOG.md", "docs/follow.md", "docs/sql.md"],
 )
 def test_links_and_rooms_exist(page: str) -> None:
     text = (ROOT / page).read_text()
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
-        assert (ROOT / target).exists(), target
+        assert (ROOT / page).parent.joinpath(target).exists(), target
     for path in re.findall(
         r"`((?:jobtrail|projections|consumers|producers|migrations|tests)/[\w./]+)`", text
     ):

@@ -85,13 +85,24 @@ def test_a_clean_environment_needs_the_base_install_only(wheel: Path, tmp_path: 
 
     assert ran("-W", "error", "-c", program).stdout == "read back\n"
     assert "usage: jobtrail tap" in ran(str(environment / "bin" / "jobtrail"), "tap", "--help").stdout
+    followed = ran("-W", "error", "-c", "import jobtrail; next(iter(jobtrail.follow(types='Failure')))")
+    assert "EmbeddedError: no Kafka runs under" in followed.stderr
+    assert "usage: jobtrail tail" in ran(str(environment / "bin" / "jobtrail"), "tail", "--help").stdout
     missing = ran(str(environment / "bin" / "jobtrail"), "projector")
     assert missing.returncode == 2
     assert "pip install 'jobtrail[server" in missing.stderr
     assert "Traceback" not in missing.stderr
 
 
-@pytest.mark.parametrize("statement", ["import jobtrail", "from jobtrail import Job, Attempt"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import jobtrail",
+        "from jobtrail import Job, Attempt",
+        "from jobtrail import follow, frame",
+        "import jobtrail.cli.tail",
+    ],
+)
 def test_the_sdk_loads_no_server(statement: str) -> None:
     listed = subprocess.run(
         [sys.executable, "-c", f"{statement}; import sys; print(*{{m.split('.')[0] for m in sys.modules}})"],

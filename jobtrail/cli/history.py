@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from datetime import datetime
 from functools import partial
 from typing import Any, Final
 
 from jobtrail.api import past
 from jobtrail.api.database import reading
 from jobtrail.api.history import answer
+from jobtrail.cli.event_line import facts, instant
 from jobtrail.cli.jobs import dump
 from jobtrail.cli.show import look, tell
 from jobtrail.cli.terminal import amount, as_json, clock, line, table
@@ -17,13 +17,7 @@ from jobtrail.errors import UsageError
 from jobtrail.near import near
 from jobtrail.settings import Settings
 
-#: Characters of a text within a line of the table.
-SHORT: Final = 100
 COLUMNS: Final = ("time", "attempt", "event", "what")
-#: Fields of a body that have columns of their own, or are too long for a line.
-NOT_SHOWN: Final = frozenset(
-    {"event_id", "occurred_at", "job_id", "attempt_number", "sequence", "stacktrace", "metadata"}
-)
 
 
 def history(settings: Settings, options: Namespace) -> int:
@@ -63,18 +57,9 @@ def history(settings: Settings, options: Namespace) -> int:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    at: datetime = row["occurred_at"]
-    said = (f"{name}={_shown(value)}" for name, value in row["body"].items() if name not in NOT_SHOWN)
     return [
-        f"{clock(at)}.{at.microsecond // 1000:03}",
+        instant(row["occurred_at"]),
         amount(row["attempt_number"], unknown=""),
         row["event_type"],
-        " ".join(said),
+        facts(row["body"]),
     ]
-
-
-def _shown(value: Any) -> str:
-    text = f"{len(value)} of them" if isinstance(value, list) else str(value)
-    if isinstance(value, bool):
-        text = text.lower()
-    return text if len(text) <= SHORT else text[: SHORT - 1] + "…"

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "run": ("track", "run connectors and report the job"),
     "tap": ("track", "report the connector in a shell pipe"),
     "jobs": ("jobs", "list, show, watch and cancel jobs, and their history"),
+    "tail": ("tail", "follow events as they come"),
     "rebuild": ("rebuild", "make the read models anew from the log, compare, and swap"),
     "anomalies": ("anomalies", "list what contradicts itself"),
     "dead-letters": ("dead_letters", "list, retry and drop messages that are no events"),

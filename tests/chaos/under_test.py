@@ -26,6 +26,7 @@ import psycopg
 from chaos.workload import share, workload
 from jobtrail.consumers import source
 from jobtrail.consumers.projector import run_projector
+from jobtrail.consumers.reading import CONSUMER_CONFIG
 from jobtrail.producers.publisher import Publisher
 from jobtrail.producers.receipt import Receipt
 from jobtrail.projections import generation as g
@@ -76,7 +77,7 @@ def project(
     """A projector, until it is killed."""
     _redirect(log)
     # By default a heart beats every 3 s; the sessions of a round are shorter.
-    vars(source)["CONSUMER_CONFIG"] = {**source.CONSUMER_CONFIG, "heartbeat.interval.ms": 200}
+    vars(source)["CONSUMER_CONFIG"] = {**CONSUMER_CONFIG, "heartbeat.interval.ms": 200}
     _arm(Armed(point, told))
     if breakage:
         _break(breakage, environment["JOBTRAIL_DATABASE_URL"])

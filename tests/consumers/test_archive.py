@@ -35,7 +35,7 @@ from jobtrail.consumers.archive import Archive
 from jobtrail.consumers.archive_copy import copy_log
 from jobtrail.consumers.archive_store import FolderStore, Store
 from jobtrail.consumers.archive_verify import Verified, verify
-from jobtrail.consumers.source import CONSUMER_CONFIG
+from jobtrail.consumers.reading import CONSUMER_CONFIG
 from jobtrail.errors import ArchiveError, ConflictError, LogError, NotFoundError, ServerAwayError, UsageError
 from jobtrail.settings import Settings
 
