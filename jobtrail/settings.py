@@ -22,6 +22,7 @@ from jobtrail.near import nearest
 EVENTS_TOPIC: Final = "jobtrail.events"
 REGISTRY_TOPIC: Final = "jobtrail.registry"
 DEAD_LETTERS_TOPIC: Final = "jobtrail.dead-letters"
+ALERTS_TOPIC: Final = "jobtrail.alerts"
 PROJECTOR_GROUP: Final = "jobtrail-projector"
 
 PREFIX: Final = "JOBTRAIL_"
@@ -123,6 +124,7 @@ class Settings(BaseModel):
     events_topic: str = EVENTS_TOPIC
     registry_topic: str = REGISTRY_TOPIC
     dead_letters_topic: str = DEAD_LETTERS_TOPIC
+    alerts_topic: str = ALERTS_TOPIC
     #: Kafka consumer group of the projectors.
     projector_group: str = PROJECTOR_GROUP
     #: Events that are folded before they are written, while more wait; and the most rows of them in memory.
@@ -149,6 +151,8 @@ class Settings(BaseModel):
     #: UTC), and how many days heartbeats are kept.
     heartbeat_cleanup_cron: str = Field(default="0 2 * * *", min_length=1)
     heartbeat_retention_days: float = Field(default=7.0, gt=0, le=36_500)
+    #: File of alert rules (TOML or YAML), by which `up` runs an alerter; none: it runs none.
+    alert_rules: Path | None = None
     #: Seconds that a caller waits at the end for Kafka to confirm its events.
     flush_timeout: float = Field(default=30.0, gt=0)
     #: When events are written to the disk before Kafka has them: while it does not answer in time, always, or
