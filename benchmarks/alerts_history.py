@@ -125,7 +125,9 @@ def half_year(seed: int, weeks: int = WEEKS) -> Year:
         ),
         key=lambda letter: letter.at,
     )
-    return Year(seed, connections, incidents, pauses, planned, letters, _lags(chance, incidents, ended), ended)
+    return Year(
+        seed, connections, incidents, pauses, planned, letters, _lags(chance, incidents, ended), ended
+    )
 
 
 def _connections(chance: random.Random, ended: int) -> Iterator[Connection]:
@@ -235,16 +237,16 @@ def _runs(
         if last_success is None:
             moved *= 50
         else:  # what was not moved in time is moved now
-            moved *= max(1.0, (began - last_success) / (1.5 * connection.every) if connection.every < DAY * 7 else 1.0)
+            moved *= max(
+                1.0, (began - last_success) / (1.5 * connection.every) if connection.every < DAY * 7 else 1.0
+            )
         if connection.rests_at_night and (began - BEGAN) % DAY < 5 * HOUR:
             moved = 0.0
         drawn = chance.random()
         outcome, failure, error = "succeeded", None, None
         if kind == "repeated_config_error":
             outcome, failure, error = "failed", "config_error", "source: the password was changed"
-        elif kind == "failure_rate" and number % 4:
-            outcome, failure = "failed", "transient_error"
-        elif drawn < RUN_FAILS:
+        elif (kind == "failure_rate" and number % 4) or drawn < RUN_FAILS:
             outcome, failure = "failed", "transient_error"
         elif drawn < RUN_FAILS + CONFIG_ERROR:
             outcome, failure, error = "failed", "config_error", "source: the schema changed"

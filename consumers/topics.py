@@ -59,6 +59,7 @@ class TopicAdmin:
             settings.events_topic: settings.partitions,
             settings.registry_topic: 1,
             settings.dead_letters_topic: 1,
+            settings.alerts_topic: 1,
         }
         existing = self._existing()
         for topic, partitions in wanted.items():

@@ -30,7 +30,7 @@ from jobtrail.errors import (
     UnconfirmedError,
     UsageError,
 )
-from jobtrail.events import REGISTRY_TYPES, Event, Failure
+from jobtrail.events import ALERT_TYPES, REGISTRY_TYPES, Event, Failure
 from jobtrail.producers.client import client_config, log, worker_name
 from jobtrail.producers.facts import make
 from jobtrail.producers.in_flight import Group, Waiting
@@ -308,6 +308,8 @@ class Publisher:
 
     def topic_of(self, event_type: type[Event]) -> str:
         """The topic of an event type."""
+        if event_type in ALERT_TYPES:
+            return self.settings.alerts_topic
         registry = event_type in REGISTRY_TYPES
         return self.settings.registry_topic if registry else self.settings.events_topic
 

@@ -244,5 +244,6 @@ def settings(kafka: str, topics: Topics, database: str, tmp_path: Path) -> Setti
         events_topic=topics.events,
         registry_topic=topics.registry,
         dead_letters_topic=topics.dead_letters,
+        alerts_topic=topics.events.replace("events", "alerts"),
         projector_group=f"projector-{uuid.uuid4().hex[:12]}",
     )

@@ -91,7 +91,9 @@ def changes(subject: Subject, after: int, until: int, *, is_open: bool) -> Itera
             is_open = verdict.holds
             yield Change(at, is_open, verdict)
         place = bisect_right(subject.instants, at)
-        following = min(verdict.until, subject.instants[place]) if place < len(subject.instants) else verdict.until
+        following = (
+            min(verdict.until, subject.instants[place]) if place < len(subject.instants) else verdict.until
+        )
         at = max(at + MINUTE, minute_from(following))
 
 

@@ -53,7 +53,9 @@ def nothing(at: int, detail: str, until: int = NEVER) -> Verdict:
     return Verdict(False, detail, at, at, until)  # noqa: FBT003  # its first field
 
 
-def failure_rate(rule: Rule, history: History, at: int, _pauses: Sequence[Pause], *, is_open: bool) -> Verdict:
+def failure_rate(
+    rule: Rule, history: History, at: int, _pauses: Sequence[Pause], *, is_open: bool
+) -> Verdict:
     """A share of the runs that ended in the window failed. Cancelled ones count neither way.
 
     While the alert is open, half the rate keeps it open: one success among failures must not end it.
@@ -175,7 +177,9 @@ def volume(
         known = [math.log(other.records) for other in recent if other.records]
         factor *= WITHOUT_WEEKS
         if len(known) < rule.count("min_history") or recent[0].ended > run.ended - WEEK:
-            return nothing(at, f"{len(known)} successes, or less than a week of them, are too few to compare with")
+            return nothing(
+                at, f"{len(known)} successes, or less than a week of them, are too few to compare with"
+            )
     middle = median(known)
     spread = max(DEVIATION * median(abs(value - middle) for value in known), ALIKE)
     far = max(math.log(factor), rule.thresholds["deviations"] * spread)

@@ -130,4 +130,3 @@ def _gaps(history: History, by: int, paused: Sequence[Pause]) -> list[int]:
         for earlier, later in pairwise(ends)
         if not any(p.began < later and p.ended > earlier for p in paused)
     ]
-

@@ -291,7 +291,11 @@ class _Reading:
             return self._span(path, value, threshold)
         whole = threshold.measure == "count"
         number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not number or (whole and value != int(value)) or not threshold.lowest <= value <= threshold.highest:
+        if (
+            not number
+            or (whole and value != int(value))
+            or not threshold.lowest <= value <= threshold.highest
+        ):
             kind = "a whole number" if whole else "a number"
             between = f"from {threshold.lowest:g} to {threshold.highest:g}"
             self._wrong(path, f"is {_what(value)}, and must be {kind} {between}: {threshold.meaning}")
@@ -332,7 +336,9 @@ class _Reading:
         if name is None:
             return None
         if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", name):
-            self._wrong(path, "is no name of an environment variable; an address or a key must not stand here")
+            self._wrong(
+                path, "is no name of an environment variable; an address or a key must not stand here"
+            )
             return None
         if name.startswith("JOBTRAIL_"):
             self._wrong(path, f"{name!r}: JOBTRAIL_* are Jobtrail's own; take another name")

@@ -83,14 +83,18 @@ THRESHOLDS: Final[Mapping[RuleKind, Mapping[str, Threshold]]] = MappingProxyType
         RuleKind.VOLUME: {
             "factor": Threshold("factor", 4, 1.5, 1_000, "so many times more or fewer records than usual"),
             "deviations": Threshold("factor", 5, 1, 100, "and so many robust standard deviations"),
-            "min_history": Threshold("count", 8, 4, 1_000, "with fewer successes to compare, nothing is said"),
+            "min_history": Threshold(
+                "count", 8, 4, 1_000, "with fewer successes to compare, nothing is said"
+            ),
         },
         RuleKind.DEAD_LETTERS: {
             "window": Threshold("span", HOUR, *_SPAN, "letters that the broker took within it are counted"),
             "count": Threshold("count", 1, 1, 1_000_000_000, "letters from which on it triggers"),
         },
         RuleKind.LAG: {
-            "longer_than": Threshold("span", 5 * MINUTE, *_SPAN, "how long read models may be behind the log"),
+            "longer_than": Threshold(
+                "span", 5 * MINUTE, *_SPAN, "how long read models may be behind the log"
+            ),
         },
     }
 )

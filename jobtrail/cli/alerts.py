@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobtrail.cli.parsing import Parser, moment, positive, subcommands
 from jobtrail.cli.terminal import as_json, clock, line, span, table, visible
-from jobtrail.errors import SettingError, UsageError
+from jobtrail.errors import UsageError
 from jobtrail.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,7 +42,9 @@ def configure(parser: Parser, _name: str) -> None:
         "resolved. Changes and sends nothing.",
     )
     _rules_argument(test)
-    test.add_argument("--since", type=moment, metavar="TIME", help="from this moment on (default: the first run)")
+    test.add_argument(
+        "--since", type=moment, metavar="TIME", help="from this moment on (default: the first run)"
+    )
     test.add_argument("--until", type=moment, metavar="TIME", help="to this moment (default: now)")
     test.add_argument("--json", action="store_true", help="alerts and a summary of each rule as JSON")
     test.example("jobtrail alerts test rules.toml --since 2026-01-01T00:00:00Z")
@@ -284,19 +286,86 @@ def _instant(found: datetime | None) -> str | None:
 
 
 def _run(options: Namespace) -> int:
-    from functools import partial
 
     from jobtrail.cli.roles import alone
     from jobtrail.consumers.alerts.alerter import prepared, run_alerter
 
-    settings = Settings.from_env()
-    rules = prepared(_file(options, settings))
-    return alone("judging {topic} at {kafka}; Ctrl-C ends", alerter=partial(_alerter, run_alerter, rules))
+    rules = prepared(_file(options, Settings.from_env()))
+    said = f"judging {len(rules.rules.rules)} rules over {{topic}} at {{kafka}}; Ctrl-C ends"
 
+    def work(settings: Settings, stop: threading.Event) -> None:
+        run_alerter(settings, rules, stop)
 
-def _alerter(work: Any, rules: Any, settings: Settings, stop: threading.Event) -> None:
-    work(settings, rules, stop)
+    return alone(said, alerter=work)
 
 
 def _list(options: Namespace) -> int:
-    raise SettingError("x", "y", "z")
+    from jobtrail.api.database import reading
+    from jobtrail.consumers.alerts.alerter import listed
+
+    with reading(Settings.from_env()) as database:
+        found, counted = listed(database, only_open=options.open, limit=options.limit)
+    if options.json:
+        as_json(
+            {"open": counted["open"], "total": counted["alerts"], "alerts": [_json(one) for one in found]}
+        )
+        return 0
+    if not found:
+        line("no open alerts" if options.open else "no alerts", style="green")
+        return 0
+    table(
+        ("triggered", "resolved", "severity", "rule", "subject", "told", "why"),
+        [
+            [
+                clock(one["triggered_at"]),
+                "open" if one["resolved_at"] is None else clock(one["resolved_at"]),
+                one["severity"],
+                one["rule"],
+                one["subject"],
+                _told(one),
+                one["detail"],
+            ]
+            for one in found
+        ],
+    )
+    shown = counted["open"] if options.open else counted["alerts"]
+    if shown > len(found):
+        line(f"{len(found)} of {shown:,} alerts; --limit shows more", style="dim")
+    return 0
+
+
+def _told(one: dict[str, Any]) -> str:
+    """Where it was sent to, in short; what went wrong before all else."""
+    if not one["sent"]:
+        return "no: older than its rule"
+    parts = []
+    for channel in dict.fromkeys(delivery["channel"] for delivery in one["deliveries"]):
+        ours = [delivery for delivery in one["deliveries"] if delivery["channel"] == channel]
+        if bad := next((d for d in ours if d["givenUpAt"]), None):
+            parts.append(f"{channel} given up ({bad['problem']})")
+        elif bad := next((d for d in ours if d["problem"]), None):
+            parts.append(f"{channel} waits ({bad['problem']})")
+        else:
+            parts.append(channel if all(d["deliveredAt"] for d in ours) else f"{channel} waits")
+    return ", ".join(parts)
+
+
+def _json(one: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "alertId": one["alert_id"],
+        "rule": one["rule"],
+        "ruleVersion": one["rule_version"],
+        "kind": one["kind"],
+        "severity": one["severity"],
+        "subject": one["subject"],
+        "connectionId": one["connection_id"],
+        "workspaceId": one["workspace_id"],
+        "windowBeganAt": _instant(one["window_began_at"]),
+        "windowEndedAt": _instant(one["window_ended_at"]),
+        "triggeredAt": _instant(one["triggered_at"]),
+        "detail": one["detail"],
+        "resolvedAt": _instant(one["resolved_at"]),
+        "resolution": one["resolution"],
+        "sent": one["sent"],
+        "deliveries": one["deliveries"],
+    }

@@ -146,6 +146,8 @@ def _log_to_stderr() -> None:
         logger.propagate = False
         # One line for each run, with what it deleted.
         logging.getLogger("jobtrail.schedules").setLevel(logging.INFO)
+        # One for each alert whose rule says so.
+        logging.getLogger("jobtrail.alerts").setLevel(logging.INFO)
 
 
 if __name__ == "__main__":
