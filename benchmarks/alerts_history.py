@@ -1,9 +1,10 @@
-"""Half a year of 50 connections that never were, with incidents planted in it: the same for the same seed. Pure.
+"""Half a year of 50 connections that never were, with incidents planted: the same for the same seed. Pure.
 
 15 connections run hourly, 15 every six hours, 13 daily, 5 on weekdays, one weekly; the last is three days old
-at the end. Weekends are quiet, nights quieter, volumes grow, a first run moves all there is; three connections rest for a
-declared pause, and two have nothing to move at night. Attempts fail and are tried again, runs fail now and
-then, are cancelled, are missed. None of that is an incident.
+at the end. Weekends are quiet, nights quieter, volumes grow, a first run moves all there is, and one after a
+gap what was not moved in it; three connections rest for a declared pause, and two have nothing to move at
+night. Attempts fail and are tried again, runs fail now and then, are cancelled, are missed. None of that is
+an incident.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from jobtrail.consumers.alerts.facts import Facts, Lag, Letter, Run, histories
+from jobtrail.consumers.alerts.facts import Facts, Lag, Letter, Outcome, Run, histories
 from jobtrail.consumers.alerts.rules import DAY, HOUR, MINUTE, SECOND, WEEK, Pause
 from jobtrail.kinds import micros
 
@@ -224,41 +225,17 @@ def _runs(
     for number, due in enumerate(_due(connection, ended)):
         began = due + int(chance.random() ** 3 * min(connection.every / 4, 45 * MINUTE))
         now = next((incident for incident in ours if incident.began <= began < incident.ended), None)
-        kind = now.kind if now else None
-        if any(pause.began <= began < pause.ended for pause in resting) or kind == "no_success":
-            continue
-        if chance.random() < MISSED:
+        paused = any(pause.began <= began < pause.ended for pause in resting)
+        if paused or (now and now.kind == "no_success") or chance.random() < MISSED:
             continue
         retried = 0
         while retried < 2 and chance.random() < ATTEMPT_FAILS:
             retried += 1
-        took = int((2 + 6 * chance.random()) * MINUTE * (1 + retried))
-        moved = _volume(connection, began, chance)
-        if last_success is None:
-            moved *= 50
-        else:  # what was not moved in time is moved now
-            moved *= max(
-                1.0, (began - last_success) / (1.5 * connection.every) if connection.every < DAY * 7 else 1.0
-            )
-        if connection.rests_at_night and (began - BEGAN) % DAY < 5 * HOUR:
-            moved = 0.0
-        drawn = chance.random()
-        outcome, failure, error = "succeeded", None, None
-        if kind == "repeated_config_error":
-            outcome, failure, error = "failed", "config_error", "source: the password was changed"
-        elif (kind == "failure_rate" and number % 4) or drawn < RUN_FAILS:
-            outcome, failure = "failed", "transient_error"
-        elif drawn < RUN_FAILS + CONFIG_ERROR:
-            outcome, failure, error = "failed", "config_error", "source: the schema changed"
-        elif drawn < RUN_FAILS + CONFIG_ERROR + CANCELLED:
-            outcome = "cancelled"
-        if kind == "zero_record_success":
-            moved = 0.0
-        elif kind == "volume" and now:
-            moved *= now.factor
-        end = began + took
+        end = began + int((2 + 6 * chance.random()) * MINUTE * (1 + retried))
         if end >= ended:
             return
+        moved = _moved(connection, began, last_success, now, chance)
+        outcome, failure, error = _outcome(now.kind if now else None, number, chance.random())
         if outcome == "succeeded":
             last_success = end
         yield Planned(
@@ -268,13 +245,39 @@ def _runs(
                 workspace_id=None,
                 began=began,
                 ended=end,
-                outcome=outcome,  # type: ignore[arg-type]  # one of three
-                records=int(moved) if outcome == "succeeded" else 0,
+                outcome=outcome,
+                records=moved if outcome == "succeeded" else 0,
                 config_error=error,
             ),
             retried,
             failure,
         )
+
+
+def _moved(
+    connection: Connection, began: int, last: int | None, now: Incident | None, chance: random.Random
+) -> int:
+    """Records of a run that succeeds."""
+    moved = _volume(connection, began, chance)
+    if last is None:
+        moved *= 50  # all there is
+    elif connection.every < WEEK:  # what was not moved in time is moved now
+        moved *= max(1.0, (began - last) / (1.5 * connection.every))
+    at_night = connection.rests_at_night and (began - BEGAN) % DAY < 5 * HOUR
+    if at_night or (now and now.kind == "zero_record_success"):
+        return 0
+    return int(moved * (now.factor if now and now.kind == "volume" else 1))
+
+
+def _outcome(kind: str | None, number: int, drawn: float) -> tuple[Outcome, str | None, str | None]:
+    """How a run ends, its failure's type, and its config error; `kind` of the incident that it is in."""
+    if kind == "repeated_config_error":
+        return "failed", "config_error", "source: the password was changed"
+    if (kind == "failure_rate" and number % 4) or drawn < RUN_FAILS:
+        return "failed", "transient_error", None
+    if drawn < RUN_FAILS + CONFIG_ERROR:
+        return "failed", "config_error", "source: the schema changed"
+    return ("cancelled" if drawn < RUN_FAILS + CONFIG_ERROR + CANCELLED else "succeeded"), None, None
 
 
 def _lags(chance: random.Random, incidents: list[Incident], ended: int) -> list[Lag]:

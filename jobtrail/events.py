@@ -496,5 +496,5 @@ EVENT_TYPES: Final[tuple[type[Event], ...]] = (
 )
 #: Those of the registry topic; all others go to the topic of job events.
 REGISTRY_TYPES: Final = frozenset({WorkspaceRegistered, DataplaneHeartbeat})
-#: Those of the topic of alerts. No read model holds them: they are told of, and their state is in control tables.
+#: Those of the topic of alerts. No read model holds them: their state is in tables of the alerter's own.
 ALERT_TYPES: Final = frozenset({AlertTriggered, AlertResolved})

@@ -1,11 +1,11 @@
-"""The alerter: judges minute by minute, and keeps what comes of it. State, outbox and checkpoint in one transaction.
+"""The alerter: judges minute by minute; state, outbox and checkpoint are written in one transaction.
 
-- A look asks Kafka where the log ends, waits until the read models hold all before these ends, and judges the
-  minutes until a little before the look. So nothing is judged by half of what had happened, and nothing while
-  read models are behind, are made anew, or belong to another release; the lag rule alone is judged then.
+- A look asks Kafka where the log ends, waits until the read models hold all that is before, and judges the
+  minutes until shortly before the look. So nothing is judged by half of what had happened, and nothing while
+  read models are behind, are made anew, or belong to another release; only the lag is judged then.
 - The checkpoint is the last minute that was judged. At its first start an alerter begins there and then; a
-  rule that is new begins when it is first seen. A window that had ended by then is never told of: its alert is
-  kept, and can be listed, but not sent. A rebuild changes neither checkpoint nor state.
+  rule that is new begins when it is first seen. A window that had ended by then is never told of: its
+  alert is kept, and can be listed, but not sent. A rebuild changes neither checkpoint nor state.
 - An alert's id is a hash of rule, version, subject and window. One alerter judges at a time (an advisory
   lock for the transaction), and another one finds the checkpoint where the first has left it.
 - What comes late is judged in the next minute: an open alert that no longer holds resolves.
@@ -19,7 +19,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -142,14 +142,25 @@ class Known:
 class Alerter:
     """One alerter. Not thread-safe."""
 
-    def __init__(self, settings: Settings, rules: RuleSet) -> None:
-        """Raises EmbeddedError where no Postgres is set or runs."""
+    def __init__(
+        self,
+        settings: Settings,
+        rules: RuleSet,
+        *,
+        clock: Callable[[psycopg.Connection[Any]], datetime] = now,
+        patience: float = PATIENCE,
+    ) -> None:
+        """`clock`: what time it is; `patience`: seconds that a look waits for the read models.
+
+        Raises EmbeddedError where no Postgres is set or runs.
+        """
+        self._clock, self._patience = clock, patience
         self._settings, self._rules = settings, rules
         self._log = Log(settings)
         self._database_url = database_address(settings)
         self._database: psycopg.Connection[Any] | None = None
         self._known = Known(settings.pickup_limit)
-        #: Ends of the log that the read models had not reached when they were seen, with the moment; oldest first.
+        #: Ends of the log that the read models had not reached when seen, and the moment; oldest first.
         self._unmet: deque[tuple[datetime, Topic]] = deque()
         self._not_before = 0.0
 
@@ -161,7 +172,7 @@ class Alerter:
         try:
             connection = self._connected()
             check_version(connection, VERSION)
-            began = now(connection)
+            began = self._clock(connection)
             try:
                 topic = self._log.topic(self._settings.events_topic, committed=False, begins=True)
             except ServerAwayError:
@@ -190,8 +201,8 @@ class Alerter:
     def _held(
         self, connection: psycopg.Connection[Any], at: datetime, topic: Topic
     ) -> tuple[bool, timedelta, int]:
-        """Whether they hold all before these ends; else for how long they have lacked something, and how much."""
-        until = time.monotonic() + PATIENCE
+        """Whether they hold all before these ends; for how long they have lacked something, and how much."""
+        until = time.monotonic() + self._patience
         lacking = self._lacking(connection, topic)
         while lacking and time.monotonic() < until:
             time.sleep(GLANCE)
@@ -202,7 +213,7 @@ class Alerter:
         while self._unmet and not self._lacking(connection, self._unmet[0][1]):
             self._unmet.popleft()
         self._unmet.append((at, topic))
-        return False, now(connection) - self._unmet[0][0], lacking
+        return False, self._clock(connection) - self._unmet[0][0], lacking
 
     def _lacking(self, connection: psycopg.Connection[Any], topic: Topic) -> int:
         values = {
@@ -308,13 +319,13 @@ class _Telling:
 
     def _follow(self, rule: Rule, subject: Subject, opened: Open | None, after: int, to: int) -> None:
         for change in changes(subject, after, to, is_open=opened is not None):
-            if opened is not None:
-                self._resolve(opened, change.at, change.verdict.detail)
-                opened = None
-            else:
+            if change.triggers:
                 opened = self._trigger(rule, subject, change)
+            elif opened is not None:
+                self._resolve(opened, change.at, change.verdict.detail)
 
     def _trigger(self, rule: Rule, subject: Subject, change: Change) -> Open | None:
+        """The alert, now open; None where it was told of before, and has resolved."""
         ended = from_micros(change.verdict.ended)
         one = Open(
             alert_id=alert_id(rule, subject.name, change.verdict),
@@ -333,7 +344,9 @@ class _Telling:
             send_to=list(rule.send),
         )
         values = {name: getattr(one, name) for name in Open.__slots__}
-        if self._connection.execute(SQL["trigger"], values).rowcount and one.sent:
+        if not self._connection.execute(SQL["trigger"], values).rowcount:
+            return None
+        if one.sent:
             self._send(one, "triggered", one.alert_id, {"occurredAt": one.triggered_at, "detail": one.detail})
         return one
 

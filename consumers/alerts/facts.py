@@ -23,7 +23,7 @@ class Run:
     connection_id: str
     job_id: int
     workspace_id: str | None
-    #: When it was created, and when it ended; of one that waits in vain for a retry, when nobody waits any more.
+    #: When it was created, and when it ended: of one whose retry does not come, when nobody waits any more.
     began: int
     ended: int
     outcome: Outcome

@@ -22,6 +22,8 @@ from jobtrail.consumers.alerts.rules import DAY, HOUR, SECOND, WEEK, Pause, Rule
 NEVER: Final = 2**62
 #: Weeks of history that say what is usual at an hour of the week.
 WEEKS: Final = 8
+#: And how many of them there must be.
+WEEKS_NEEDED: Final = 3
 #: How far back what is usual is looked for.
 RECENT: Final = 4 * WEEK
 #: A streak of zero-record successes is usual once it has been seen so many times.
@@ -170,37 +172,43 @@ def volume(
     count = history.successes_by(at)
     if not count or not (run := history.successes[count - 1]).records:
         return nothing(at, "the last success moved no record, or nobody counted")
+    recent = [*history.successes_near(run.ended - RECENT // 2, RECENT // 2, run.ended)]
+    if len(recent) < rule.count("min_history") or recent[0].ended > run.ended - WEEK:
+        return nothing(
+            at, f"{len(recent)} successes, or less than a week of them, are too few to compare with"
+        )
     factor = rule.thresholds["factor"]
-    known = _at_such_hours(history, run, rule.count("min_history"))
+    known = _at_such_hours(history, run)
     if known is None:
-        recent = history.successes_near(run.ended - RECENT // 2, RECENT // 2, run.ended)
         known = [math.log(other.records) for other in recent if other.records]
         factor *= WITHOUT_WEEKS
-        if len(known) < rule.count("min_history") or recent[0].ended > run.ended - WEEK:
-            return nothing(
-                at, f"{len(known)} successes, or less than a week of them, are too few to compare with"
-            )
-    middle = median(known)
-    spread = max(DEVIATION * median(abs(value - middle) for value in known), ALIKE)
-    far = max(math.log(factor), rule.thresholds["deviations"] * spread)
+        if not known:
+            return nothing(at, "no success before it moved a record")
+    # What is usual a day earlier or later in the week is not far: a run may move over midnight.
+    neighbours = (_at_such_hours(history, run, shift) for shift in (-DAY, DAY))
+    levels = [known, *filter(None, neighbours)]
     # After a longer time there is more to move.
     late = math.log(max(1.0, _passed(history, count - 1) / (usual_gap(history, run.ended) or 1)))
-    off = math.log(run.records) - middle
-    said = f"{run.records:,} records, where {math.exp(middle):,.0f} are usual"
-    if -far < off < far + late:
-        return nothing(at, said)
+    said = f"{run.records:,} records, where {math.exp(median(known)):,.0f} are usual"
+    for level in levels:
+        middle = median(level)
+        spread = max(DEVIATION * median(abs(value - middle) for value in level), ALIKE)
+        far = max(math.log(factor), rule.thresholds["deviations"] * spread)
+        if -far < math.log(run.records) - middle < far + late:
+            return nothing(at, said)
     return Verdict(True, said, run.began, run.ended)  # noqa: FBT003
 
 
-def _at_such_hours(history: History, run: Run, least: int) -> list[float] | None:
-    """Logarithms of what was moved at the same hours of past weeks; None: of too few weeks."""
-    tolerance = min(12 * HOUR, usual_gap(history, run.ended) * 3 // 2 or 12 * HOUR)
-    weeks = []
-    for week in range(1, WEEKS + 1):
-        near = history.successes_near(run.ended - week * WEEK, tolerance, run.ended - DAY)
-        weeks.append([math.log(other.records) for other in near if other.records])
-    known = [value for week in weeks for value in week]
-    return known if sum(map(bool, weeks)) >= 4 and len(known) >= min(least, 4) else None
+def _at_such_hours(history: History, run: Run, shift: int = 0) -> list[float] | None:
+    """Logarithms of what was moved at such hours of past weeks, or so much later; None: of too few weeks."""
+    tolerance = min(12 * HOUR, max(HOUR // 4, usual_gap(history, run.ended) // 2))
+    known = [
+        math.log(other.records)
+        for week in range(1, WEEKS + 1)
+        for other in history.successes_near(run.ended - week * WEEK + shift, tolerance, run.ended - DAY)
+        if other.records
+    ]
+    return known if len(known) >= WEEKS_NEEDED else None
 
 
 def _passed(history: History, place: int) -> int:

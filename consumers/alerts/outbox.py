@@ -127,7 +127,10 @@ class Outbox:
             raise database_away(self._database_url, error) from error
 
     def publish(self) -> int:
-        """Publishes and logs what waits; how much. Raises ServerAwayError; PublishError where Kafka took not all."""
+        """Publishes and logs what waits; how much.
+
+        Raises ServerAwayError, and PublishError where Kafka did not take all.
+        """
         done = 0
         with self._connection() as connection:
             while rows := self._publish_batch(connection):
@@ -182,8 +185,8 @@ class Outbox:
                 post(self._targets[row.channel], row.message_id, row.body)
             except WebhookError as error:
                 pause = min(self._pause * 2 ** min(row.tries, 30), LONGEST_PAUSE)
-                values = {**about, "problem": str(error), "pause": pause, "patience": self._patience}
-                ((given_up,),) = connection.execute(SQL["failed"], values).fetchall()
+                tried = {**about, "problem": str(error), "pause": pause, "patience": self._patience}
+                ((given_up,),) = connection.execute(SQL["failed"], tried).fetchall()
                 log.log(
                     logging.ERROR if given_up else logging.WARNING if not row.tries else logging.DEBUG,
                     "%s did not take alert %s (%s): %s",

@@ -52,7 +52,7 @@ def read_runs(
     retry_wait: float,
     progress: Callable[[int, int], None] = lambda _done, _of: None,
 ) -> Iterator[Run]:
-    """Runs that changed since a moment, in no order. `progress` hears how many were read, of about how many."""
+    """Runs that changed since a moment, in no order. `progress` hears how many were read, of how many."""
     values = {"since": since, "until": until, "retry_wait": retry_wait}
     with connection.cursor(row_factory=tuple_row) as counting:
         counted = counting.execute(SQL["extent"], values).fetchone()
@@ -108,7 +108,8 @@ def now(connection: Connection[Any]) -> datetime:
     with connection.cursor(row_factory=tuple_row) as cursor:
         row = cursor.execute("SELECT clock_timestamp()").fetchone()
     assert row is not None  # noqa: S101  # it has one row
-    return row[0].astimezone(UTC)
+    found: datetime = row[0]
+    return found.astimezone(UTC)
 
 
 def replaced(runs: Iterable[Run], by: Iterable[Run], gone: set[int]) -> dict[int, Run]:

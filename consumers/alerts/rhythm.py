@@ -45,7 +45,7 @@ NEVER: Final = 2**62
 
 def usual_gap(history: History, by: int) -> int:
     """The median of the last gaps between successes that ended by a moment; 0: there is none."""
-    gaps = _gaps(history, by, ())
+    gaps = _gaps(history.success_ends, by, ())
     return median_low(gaps) if gaps else 0
 
 
@@ -62,12 +62,14 @@ def deadline(rule: Rule, history: History, at: int, pauses: Sequence[Pause]) -> 
         since = history.runs[0].began
     else:
         return None, NEVER
+    # Somebody stopped them, and knows.
+    extra = sum(run.outcome == "cancelled" for run in history.between(since, at))
     paused = sorted((p for p in pauses if _concerns(p, history)), key=lambda pause: pause.began)
-    due = _due(rule, history, since, paused)
+    due = _due(rule, history, since, paused, extra)
     for pause in paused:
         if pause.began < due and pause.ended > since and pause.began <= at:
             since = pause.ended
-            due = _due(rule, history, since, paused)
+            due = _due(rule, history, since, paused, extra)
     return since, due
 
 
@@ -75,11 +77,11 @@ def _concerns(pause: Pause, history: History) -> bool:
     return not pause.connections or history.connection_id in pause.connections
 
 
-def _due(rule: Rule, history: History, since: int, paused: Sequence[Pause]) -> int:
+def _due(rule: Rule, history: History, since: int, paused: Sequence[Pause], cancelled: int) -> int:
     at_least, floor = rule.span("at_least"), rule.span("floor")
-    gaps = _gaps(history, since, paused)
+    gaps = _gaps(history.success_ends, since, paused)
     usual = median_low(gaps) if gaps else HOUR
-    missed = _misses(rule.count("missed"), history, since, usual)
+    missed = _misses(rule.count("missed"), history, since, usual) + min(cancelled, MORE)
     weeks = [
         when
         for week in range(1, WEEKS + 1)
@@ -89,6 +91,8 @@ def _due(rule: Rule, history: History, since: int, paused: Sequence[Pause]) -> i
         # What most weeks say. Where they had so few successes, it succeeds more rarely than that.
         wait = sorted(weeks)[len(weeks) // 2]
         return since + max(at_least, wait if wait < NEVER else max(floor, int(RARE * max(gaps, default=0))))
+    # Too young for weeks. Runs that did not succeed tell of its rhythm as well.
+    gaps = gaps or _gaps(history.ends, since, paused)
     if gaps:
         return since + min(max(at_least, YOUNG * max(gaps)), max(floor, int(RARE * max(gaps))))
     return since + floor
@@ -121,10 +125,10 @@ def _in_week(history: History, since: int, missed: int, usual: int, paused: Sequ
     return NEVER if ended == NEVER else ended - since + max(LEAST_LATE, int(LATE * usual))
 
 
-def _gaps(history: History, by: int, paused: Sequence[Pause]) -> list[int]:
-    """The last gaps between successes that ended by a moment, but for those with a pause in them."""
-    end = bisect_right(history.success_ends, by)
-    ends = history.success_ends[max(0, end - GAPS - 1) : end]
+def _gaps(instants: Sequence[int], by: int, paused: Sequence[Pause]) -> list[int]:
+    """The last gaps between instants until a moment, but for those with a pause in them."""
+    end = bisect_right(instants, by)
+    ends = instants[max(0, end - GAPS - 1) : end]
     return [
         later - earlier
         for earlier, later in pairwise(ends)

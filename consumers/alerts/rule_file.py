@@ -1,11 +1,11 @@
-"""A file of rules, TOML or YAML, to rules; each mistake is told with its line, its field and what is allowed."""
+"""A file of rules, TOML or YAML, to rules; each mistake is told with its line, field and allowed values."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import datetime
 from pathlib import Path as FilePath
 from types import MappingProxyType
 from typing import Any, Final
@@ -326,7 +326,7 @@ class _Reading:
             except ValueError:
                 self._wrong(path, f"{value!r} is no moment; {example}")
                 return None
-        if not isinstance(value, datetime) or isinstance(value, time) or value.tzinfo is None:
+        if not isinstance(value, datetime) or value.tzinfo is None:
             self._wrong(path, f"is {_what(value)}, and must be a moment with an offset from UTC; {example}")
             return None
         return micros(value)

@@ -1,4 +1,4 @@
-"""The kinds of alert rules, with their thresholds, defaults and bounds. One declaration, for all who need it."""
+"""The kinds of alert rules, with their thresholds, defaults and bounds: one declaration for all."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ THRESHOLDS: Final[Mapping[RuleKind, Mapping[str, Threshold]]] = MappingProxyType
             "missed": Threshold("count", 2, 1, 1_000, "successes missed, by the same hours of past weeks"),
             "at_least": Threshold("span", 6 * HOUR, *_SPAN, "never sooner after the last success"),
             "floor": Threshold(
-                "span", 4 * DAY, *_SPAN, "what a connection with less than two weeks of history may take"
+                "span", 8 * DAY, *_SPAN, "what a connection with less than two weeks of history may take"
             ),
         },
         RuleKind.REPEATED_CONFIG_ERROR: {

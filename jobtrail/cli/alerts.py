@@ -29,7 +29,8 @@ def configure(parser: Parser, _name: str) -> None:
     check = commands.add_parser(
         "check",
         help="whether a file of rules is right",
-        description="Checks a file of rules (TOML or YAML) and says each mistake with its line. Asks no server.",
+        description="Checks a file of rules (TOML or YAML) and says each mistake with its line. "
+        "Asks no server.",
     )
     _rules_argument(check)
     check.add_argument("--json", action="store_true", help="rules, or mistakes, as JSON")
@@ -38,8 +39,8 @@ def configure(parser: Parser, _name: str) -> None:
     test = commands.add_parser(
         "test",
         help="when rules would have triggered in the past",
-        description="Replays the history in the read models and says when each alert would have triggered and "
-        "resolved. Changes and sends nothing.",
+        description="Replays the history in the read models and says when each alert would have triggered "
+        "and resolved. Changes and sends nothing.",
     )
     _rules_argument(test)
     test.add_argument(
@@ -52,8 +53,8 @@ def configure(parser: Parser, _name: str) -> None:
     run = commands.add_parser(
         "run",
         help="judge, and send what triggers",
-        description="Judges the rules minute by minute and sends alerts to the topic, the log and webhooks, until "
-        "Ctrl-C. Any number may run; each alert is sent once. `jobtrail up` does the same where "
+        description="Judges the rules minute by minute and sends alerts to the topic, the log and webhooks, "
+        "until Ctrl-C. Any number may run; each alert is sent once. `jobtrail up` does the same where "
         f"{RULES_SETTING} names a file.",
     )
     _rules_argument(run)
@@ -190,7 +191,16 @@ def _test(options: Namespace) -> int:
         )
     runs = sum(len(history.runs) for history in facts.histories.values())
     if options.json:
-        as_json(_tested_json(rules, found, since, until, runs, len(facts.histories)))
+        as_json(
+            {
+                "since": _instant(since),
+                "until": _instant(until),
+                "runs": runs,
+                "connections": len(facts.histories),
+                "alerts": [_fired_json(one) for one in found],
+                "rules": _summaries(rules, found),
+            }
+        )
     else:
         _show_tested(rules, found)
         line(
@@ -248,19 +258,6 @@ def _summaries(rules: RuleSet, found: Sequence[Fired]) -> list[dict[str, Any]]:
             }
         )
     return summaries
-
-
-def _tested_json(
-    rules: RuleSet, found: Sequence[Fired], since: datetime, until: datetime, runs: int, connections: int
-) -> dict[str, Any]:
-    return {
-        "since": _instant(since),
-        "until": _instant(until),
-        "runs": runs,
-        "connections": connections,
-        "alerts": [_fired_json(one) for one in found],
-        "rules": _summaries(rules, found),
-    }
 
 
 def _fired_json(one: Fired) -> dict[str, Any]:
