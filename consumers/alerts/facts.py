@@ -10,6 +10,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Literal
 
@@ -70,6 +71,19 @@ class History:
     def success_ends(self) -> Sequence[int]:
         """When each of them ended."""
         return [run.ended for run in self.successes]
+
+    @cached_property
+    def _tally(self) -> Mapping[Outcome, Sequence[int]]:
+        """How many of the first n runs had each outcome."""
+        return {
+            outcome: [0, *accumulate(run.outcome == outcome for run in self.runs)]
+            for outcome in ("succeeded", "failed", "cancelled")
+        }
+
+    def count(self, outcome: Outcome, after: int, until: int) -> int:
+        """How many runs ended so after one moment and not after another."""
+        tally = self._tally[outcome]
+        return tally[bisect_right(self.ends, until)] - tally[bisect_right(self.ends, after)]
 
     @property
     def workspace_id(self) -> str | None:

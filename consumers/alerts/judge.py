@@ -63,16 +63,16 @@ def failure_rate(
     While the alert is open, half the rate keeps it open: one success among failures must not end it.
     """
     window = rule.span("window")
-    inside = history.between(at - window, at)
-    runs = [run for run in inside if run.outcome != "cancelled"]
-    failed = sum(run.outcome == "failed" for run in runs)
-    until = inside[0].ended + window if inside else NEVER
-    rate = failed / len(runs) if runs else 0.0
-    said = f"{failed} of {len(runs)} runs failed within {span(window)}"
+    failed = history.count("failed", at - window, at)
+    runs = failed + history.count("succeeded", at - window, at)
+    first = bisect_right(history.ends, at - window)
+    until = history.ends[first] + window if first < len(history.ends) and history.ends[first] <= at else NEVER
+    rate = failed / runs if runs else 0.0
+    said = f"{failed} of {runs} runs failed within {span(window)}"
     if is_open:
         holds = failed > 0 and rate >= rule.thresholds["rate"] / 2
     else:
-        enough = len(runs) >= rule.count("min_runs") and failed >= rule.count("min_failures")
+        enough = runs >= rule.count("min_runs") and failed >= rule.count("min_failures")
         holds = enough and rate >= rule.thresholds["rate"]
     return Verdict(holds, said, at - window, at, until)
 
@@ -172,25 +172,27 @@ def volume(
     count = history.successes_by(at)
     if not count or not (run := history.successes[count - 1]).records:
         return nothing(at, "the last success moved no record, or nobody counted")
-    recent = [*history.successes_near(run.ended - RECENT // 2, RECENT // 2, run.ended)]
+    recent = history.successes_near(run.ended - RECENT // 2, RECENT // 2, run.ended)
     if len(recent) < rule.count("min_history") or recent[0].ended > run.ended - WEEK:
         return nothing(
             at, f"{len(recent)} successes, or less than a week of them, are too few to compare with"
         )
-    factor = rule.thresholds["factor"]
-    known = _at_such_hours(history, run)
+    factor, gap = rule.thresholds["factor"], usual_gap(history, run.ended)
+    known = _at_such_hours(history, run, gap)
     if known is None:
         known = [math.log(other.records) for other in recent if other.records]
         factor *= WITHOUT_WEEKS
         if not known:
             return nothing(at, "no success before it moved a record")
-    # What is usual a day earlier or later in the week is not far: a run may move over midnight.
-    neighbours = (_at_such_hours(history, run, shift) for shift in (-DAY, DAY))
-    levels = [known, *filter(None, neighbours)]
     # After a longer time there is more to move.
-    late = math.log(max(1.0, _passed(history, count - 1) / (usual_gap(history, run.ended) or 1)))
+    passed = run.ended - history.success_ends[count - 2]
+    late = math.log(max(1.0, passed / max(gap, 1)))
     said = f"{run.records:,} records, where {math.exp(median(known)):,.0f} are usual"
-    for level in levels:
+    # What is usual a day earlier or later in the week is not far either: a run may move over midnight.
+    for shift in (0, -DAY, DAY):
+        level = _at_such_hours(history, run, gap, shift) if shift else known
+        if level is None:
+            continue
         middle = median(level)
         spread = max(DEVIATION * median(abs(value - middle) for value in level), ALIKE)
         far = max(math.log(factor), rule.thresholds["deviations"] * spread)
@@ -199,9 +201,9 @@ def volume(
     return Verdict(True, said, run.began, run.ended)  # noqa: FBT003
 
 
-def _at_such_hours(history: History, run: Run, shift: int = 0) -> list[float] | None:
+def _at_such_hours(history: History, run: Run, gap: int, shift: int = 0) -> list[float] | None:
     """Logarithms of what was moved at such hours of past weeks, or so much later; None: of too few weeks."""
-    tolerance = min(12 * HOUR, max(HOUR // 4, usual_gap(history, run.ended) // 2))
+    tolerance = min(12 * HOUR, max(HOUR // 4, gap // 2))
     known = [
         math.log(other.records)
         for week in range(1, WEEKS + 1)
@@ -209,10 +211,6 @@ def _at_such_hours(history: History, run: Run, shift: int = 0) -> list[float] | 
         if other.records
     ]
     return known if len(known) >= WEEKS_NEEDED else None
-
-
-def _passed(history: History, place: int) -> int:
-    return history.success_ends[place] - history.success_ends[place - 1] if place else 0
 
 
 def dead_letters(rule: Rule, facts: Facts, at: int) -> Verdict:

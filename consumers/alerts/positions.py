@@ -118,6 +118,8 @@ def read_yaml(text: str) -> Document:
         if root is not None:
             _walk(root, (), lines)
         values = yaml.safe_load(text)
+    except SyntaxProblemError:
+        raise
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         problem = error.problem or error.context or "it cannot be read"

@@ -63,7 +63,7 @@ def deadline(rule: Rule, history: History, at: int, pauses: Sequence[Pause]) -> 
     else:
         return None, NEVER
     # Somebody stopped them, and knows.
-    extra = sum(run.outcome == "cancelled" for run in history.between(since, at))
+    extra = history.count("cancelled", since, at)
     paused = sorted((p for p in pauses if _concerns(p, history)), key=lambda pause: pause.began)
     due = _due(rule, history, since, paused, extra)
     for pause in paused:
@@ -99,9 +99,9 @@ def _due(rule: Rule, history: History, since: int, paused: Sequence[Pause], canc
 
 
 def _misses(missed: int, history: History, since: int, usual: int) -> int:
-    runs = [run for run in history.between(since - RECENT, since) if run.outcome != "cancelled"]
-    failing = sum(run.outcome == "failed" for run in runs) / len(runs) if runs else 0.0
-    failing = max(failing, LEAST_FAILING)
+    failed = history.count("failed", since - RECENT, since)
+    ended = failed + history.count("succeeded", since - RECENT, since)
+    failing = max(failed / ended if ended else 0.0, LEAST_FAILING)
     most = missed + MORE
     while missed < most and failing**missed * QUARTER / usual > BY_CHANCE:
         missed += 1
@@ -129,6 +129,8 @@ def _gaps(instants: Sequence[int], by: int, paused: Sequence[Pause]) -> list[int
     """The last gaps between instants until a moment, but for those with a pause in them."""
     end = bisect_right(instants, by)
     ends = instants[max(0, end - GAPS - 1) : end]
+    if not paused:
+        return [later - earlier for earlier, later in pairwise(ends)]
     return [
         later - earlier
         for earlier, later in pairwise(ends)

@@ -84,7 +84,7 @@ THRESHOLDS: Final[Mapping[RuleKind, Mapping[str, Threshold]]] = MappingProxyType
             "factor": Threshold("factor", 4, 1.5, 1_000, "so many times more or fewer records than usual"),
             "deviations": Threshold("factor", 5, 1, 100, "and so many robust standard deviations"),
             "min_history": Threshold(
-                "count", 8, 4, 1_000, "with fewer successes to compare, nothing is said"
+                "count", 5, 4, 1_000, "with fewer successes to compare, nothing is said"
             ),
         },
         RuleKind.DEAD_LETTERS: {
