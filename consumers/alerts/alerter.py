@@ -58,11 +58,11 @@ SQL: Final = named_statements("alerter.sql", "consumers/alerts")
 #: Held while one alerter judges.
 LOCK: Final = (0x6A6F64, 1)
 #: Seconds between two looks; between looks at read models that are behind; and how long they are waited for.
-LOOK: Final = 10.0
+LOOK: Final = 5.0
 GLANCE: Final = 0.05
 PATIENCE: Final = 5.0
 #: Between what happens and its place in the log: what is younger is not judged yet.
-GRACE: Final = timedelta(seconds=30)
+GRACE: Final = timedelta(seconds=10)
 #: Seconds that producers have after Kafka was away.
 RETURN: Final = 60.0
 #: History that is kept in memory, and asked for what is usual.

@@ -131,9 +131,9 @@ def zero_record_success(
     usual = _usual_streak(history.successes[: count - streak], first.ended - RECENT)
     needed = rule.count("runs") + 2 * usual
     if streak < needed:
-        return nothing(at, f"{streak} successes without a record are usual for it")
+        return nothing(at, f"{_count(streak, 'success', 'es')} without a record: usual for it")
     deciding = history.successes[count - streak + needed - 1]
-    said = f"{streak} successes in a row moved no record"
+    said = f"{_count(streak, 'success', 'es')} in a row moved no record"
     return Verdict(True, said, first.began, deciding.ended)  # noqa: FBT003
 
 
@@ -172,7 +172,8 @@ def volume(
     count = history.successes_by(at)
     if not count or not (run := history.successes[count - 1]).records:
         return nothing(at, "the last success moved no record, or nobody counted")
-    recent = history.successes_near(run.ended - RECENT // 2, RECENT // 2, run.ended)
+    half = WEEKS * WEEK // 2
+    recent = history.successes_near(run.ended - half, half, run.ended)
     if len(recent) < rule.count("min_history") or recent[0].ended > run.ended - WEEK:
         return nothing(
             at, f"{len(recent)} successes, or less than a week of them, are too few to compare with"
@@ -222,7 +223,7 @@ def dead_letters(rule: Rule, facts: Facts, at: int) -> Verdict:
     for letter in inside:
         reasons[letter.reason] = reasons.get(letter.reason, 0) + 1
     listed = ", ".join(f"{count} {reason}" for reason, count in sorted(reasons.items()))
-    said = f"{len(inside)} dead letters within {span(window)}" + (f": {listed}" if listed else "")
+    said = f"{_count(len(inside), 'dead letter')} within {span(window)}" + (f": {listed}" if listed else "")
     until = inside[0].at + window if inside else NEVER
     return Verdict(len(inside) >= rule.count("count"), said, at - window, at, until)
 
@@ -236,7 +237,7 @@ def lag(rule: Rule, facts: Facts, at: int) -> Verdict:
     limit = rule.span("longer_than")
     if seen.behind < limit:
         return nothing(at, f"behind the log for {span(seen.behind)}")
-    said = f"the read models have been behind the log for {span(seen.behind)}, by {seen.messages:,} messages"
+    said = f"the read models have been behind the log for {span(seen.behind)}, by {_count(seen.messages, 'message')}"
     began = seen.at - seen.behind
     return Verdict(True, said, began, began + limit)  # noqa: FBT003
 
@@ -267,3 +268,7 @@ def span(micros: int) -> str:
         if seconds < size * (120 if unit == "min" else 48):
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds / 86_400:.3g} d"
+
+
+def _count(number: int, what: str, plural: str = "s") -> str:
+    return f"{number:,} {what}{plural if number != 1 else ''}"

@@ -246,7 +246,7 @@ def test_dead_letters_are_told_of(settings: Settings, scenes: Callable[..., Scen
     scene.now = datetime.now(UTC) + timedelta(minutes=2)
     assert scene.alerter.look() == 1
     assert query(settings, "SELECT detail FROM jobtrail.alerts") == [
-        ("1 dead letters within 60 min: 1 unknown_schema",)
+        ("1 dead letter within 60 min: 1 unknown_schema",)
     ]
     scene.now += timedelta(hours=2)
     assert scene.alerter.look() == 1

@@ -8,72 +8,30 @@ import hmac
 import json
 import logging
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from alert_scenes import Scene, rule, run_at
 from projecting import query
+from webhook_receiver import HOOK, SECRET, Receiver, receiving
 
 from jobtrail.consumers.alerts.outbox import Outbox
-from jobtrail.consumers.alerts.rules import RuleKind, Webhook
-from jobtrail.consumers.alerts.webhook import Target, WebhookError, post, target
+from jobtrail.consumers.alerts.rules import RuleKind
+from jobtrail.consumers.alerts.webhook import WebhookError, post, target
 from jobtrail.errors import SettingError
 from jobtrail.settings import Settings
 
-SECRET = "whsec_" + base64.b64encode(b"a key of the receiver").decode()
-HOOK = Webhook("ops", "OPS_URL", "OPS_SECRET")
 DOCUMENT = {"alertId": "a", "detail": "é"}
-
-
-@dataclass
-class Receiver:
-    """A server that answers as told, then 204; and what it was sent."""
-
-    url: str
-    answers: list[Any] = field(default_factory=list)
-    heard: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-
-    @property
-    def target(self) -> Target:
-        return target(HOOK, {"OPS_URL": self.url, "OPS_SECRET": SECRET})
-
-    @property
-    def keys(self) -> list[str]:
-        return [headers["idempotency-key"] for headers, _ in self.heard]
 
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            found.heard.append(({name.lower(): value for name, value in self.headers.items()}, body))
-            answer = found.answers.pop(0) if found.answers else 204
-            if callable(answer):
-                answer(self)
-                return
-            self.send_response(answer)
-            if 300 <= answer < 400:
-                self.send_header("location", f"{found.url}/elsewhere")
-            self.send_header("content-length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        found = Receiver(f"http://127.0.0.1:{server.server_port}/hook?token=hidden")
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    """A server that takes webhooks."""
+    with receiving() as found:
         yield found
-        server.shutdown()
-        thread.join()
 
 
 def test_the_signature_verifies_as_standard_webhooks_says(receiver: Receiver) -> None:
