@@ -237,7 +237,8 @@ def lag(rule: Rule, facts: Facts, at: int) -> Verdict:
     limit = rule.span("longer_than")
     if seen.behind < limit:
         return nothing(at, f"behind the log for {span(seen.behind)}")
-    said = f"the read models have been behind the log for {span(seen.behind)}, by {_count(seen.messages, 'message')}"
+    lacking = _count(seen.messages, "message")
+    said = f"the read models have been behind the log for {span(seen.behind)}, by {lacking}"
     began = seen.at - seen.behind
     return Verdict(True, said, began, began + limit)  # noqa: FBT003
 

@@ -7,11 +7,13 @@ import hashlib
 import hmac
 import json
 import logging
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 
 import pytest
 from alert_scenes import Scene, rule, run_at
@@ -169,6 +171,9 @@ def test_it_is_posted_again_after_trouble_under_the_same_key(
     bodies = [json.loads(body) for _, body in receiver.heard]
     assert [body["status"] for body in bodies] == ["triggered"] * 4 + ["resolved"]
     assert bodies[0] == bodies[3]
+    page = (Path(__file__).parents[2] / "docs" / "alerts.md").read_text("utf-8")
+    listed = page.partition("A POST of JSON: ")[2].partition(". It is signed")[0]
+    assert {*re.findall(r"`(\w+)`", listed)} - {"triggered", "resolved"} == set(bodies[0]) == set(bodies[4])
     assert {body["alertId"] for body in bodies} == {alert_id}
     assert scene.waiting() == [("topic", "triggered"), ("topic", "resolved")]
     said = "\n".join(record.getMessage() for record in caplog.records)
