@@ -82,7 +82,7 @@ def judged(year: Year, shown: Shown | None = None) -> Verdict:
         ]
         of_kind = [incident for incident in around if incident.kind == one.rule.kind]
         if of_kind:
-            found.setdefault(of_kind[0], one)
+            found.setdefault(of_kind[-1], one)
         elif around:
             consequences.append(one)
         else:

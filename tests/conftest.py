@@ -138,18 +138,19 @@ def postgres_admin_url(servers: Servers) -> str:
 
 @dataclass(frozen=True)
 class Topics:
-    """Names of three topics that are one test's own."""
+    """Names of four topics that are one test's own."""
 
     events: str
     registry: str
     dead_letters: str
+    alerts: str
 
 
 @pytest.fixture
 def topics(kafka_admin: AdminClient) -> Iterator[Topics]:
     """Topics as Jobtrail makes them: 4 partitions of events, 1 of the others, broker time, kept for ever."""
     mark = uuid.uuid4().hex[:12]
-    names = Topics(f"events-{mark}", f"registry-{mark}", f"dead-letters-{mark}")
+    names = Topics(f"events-{mark}", f"registry-{mark}", f"dead-letters-{mark}", f"alerts-{mark}")
     kept = {
         "message.timestamp.type": "LogAppendTime",
         "cleanup.policy": "delete",
@@ -244,6 +245,6 @@ def settings(kafka: str, topics: Topics, database: str, tmp_path: Path) -> Setti
         events_topic=topics.events,
         registry_topic=topics.registry,
         dead_letters_topic=topics.dead_letters,
-        alerts_topic=topics.events.replace("events", "alerts"),
+        alerts_topic=topics.alerts,
         projector_group=f"projector-{uuid.uuid4().hex[:12]}",
     )

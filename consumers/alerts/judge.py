@@ -7,7 +7,7 @@ the same error, say), so that whoever looks, whenever, names the same alert.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -179,39 +179,45 @@ def volume(
             at, f"{len(recent)} successes, or less than a week of them, are too few to compare with"
         )
     factor, gap = rule.thresholds["factor"], usual_gap(history, run.ended)
-    known = _at_such_hours(history, run, gap)
-    if known is None:
-        known = [math.log(other.records) for other in recent if other.records]
+    levels = [_at_such_hours(history, run, gap, shift) for shift in (0, -DAY, DAY)]
+    known = [_logarithms(level) for level in levels if len(level) >= WEEKS_NEEDED]
+    if len(levels[0]) < WEEKS_NEEDED:
+        known = [_logarithms(recent)]
         factor *= WITHOUT_WEEKS
-        if not known:
+        if not known[0]:
             return nothing(at, "no success before it moved a record")
-    # After a longer time there is more to move.
-    passed = run.ended - history.success_ends[count - 2]
-    late = math.log(max(1.0, passed / max(gap, 1)))
-    said = f"{run.records:,} records, where {math.exp(median(known)):,.0f} are usual"
+    # After a longer time than at such hours there is more to move.
+    before = [gap, *(_time_before(history, other.ended) for other in levels[0])]
+    late = math.log(max(1.0, _time_before(history, run.ended) / max(gap, median(before), 1)))
+    said = f"{run.records:,} records, where {math.exp(median(known[0])):,.0f} are usual"
+    # Few values of one hour say little of how they vary; those of the days around it vary alike.
+    spread = DEVIATION * median(abs(value - median(level)) for level in known for value in level)
+    far = max(math.log(factor), rule.thresholds["deviations"] * max(spread, ALIKE))
     # What is usual a day earlier or later in the week is not far either: a run may move over midnight.
-    for shift in (0, -DAY, DAY):
-        level = _at_such_hours(history, run, gap, shift) if shift else known
-        if level is None:
-            continue
-        middle = median(level)
-        spread = max(DEVIATION * median(abs(value - middle) for value in level), ALIKE)
-        far = max(math.log(factor), rule.thresholds["deviations"] * spread)
-        if -far < math.log(run.records) - middle < far + late:
-            return nothing(at, said)
+    if any(-far < math.log(run.records) - median(level) < far + late for level in known):
+        return nothing(at, said)
     return Verdict(True, said, run.began, run.ended)  # noqa: FBT003
 
 
-def _at_such_hours(history: History, run: Run, gap: int, shift: int = 0) -> list[float] | None:
-    """Logarithms of what was moved at such hours of past weeks, or so much later; None: of too few weeks."""
+def _at_such_hours(history: History, run: Run, gap: int, shift: int) -> list[Run]:
+    """Successes with records at the same hour of past weeks, or so much later."""
     tolerance = min(12 * HOUR, max(HOUR // 4, gap // 2))
-    known = [
-        math.log(other.records)
+    return [
+        other
         for week in range(1, WEEKS + 1)
         for other in history.successes_near(run.ended - week * WEEK + shift, tolerance, run.ended - DAY)
         if other.records
     ]
-    return known if len(known) >= WEEKS_NEEDED else None
+
+
+def _logarithms(runs: Sequence[Run]) -> list[float]:
+    return [math.log(run.records) for run in runs if run.records]
+
+
+def _time_before(history: History, ended: int) -> int:
+    """From the success before to the one that ended then."""
+    place = bisect_left(history.success_ends, ended)
+    return ended - history.success_ends[place - 1] if place else 0
 
 
 def dead_letters(rule: Rule, facts: Facts, at: int) -> Verdict:

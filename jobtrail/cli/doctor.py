@@ -112,7 +112,12 @@ def kafka(settings: Settings) -> Iterator[Check]:
         yield _failed("Kafka", error)
         return
     admin = TopicAdmin(settings)
-    names = [settings.events_topic, settings.registry_topic, settings.dead_letters_topic]
+    names = [
+        settings.events_topic,
+        settings.registry_topic,
+        settings.dead_letters_topic,
+        settings.alerts_topic,
+    ]
     origin = f"set by {KAFKA_SETTING}" if settings.kafka_bootstrap_servers else "embedded"
     try:
         admin.ids(names)

@@ -55,8 +55,8 @@ CREATE INDEX alerts_by_time ON alerts (triggered_at);
 CREATE TABLE alert_outbox (
     event_id uuid NOT NULL,
     channel text COLLATE "C" NOT NULL,
-    alert_id uuid NOT NULL REFERENCES alerts,
-    status text COLLATE "C" NOT NULL CHECK (status IN ('triggered', 'resolved')),
+    alert_id uuid NOT NULL,
+    status text COLLATE "C" NOT NULL,
     body jsonb NOT NULL,
     kept_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     tries integer NOT NULL DEFAULT 0,
@@ -68,6 +68,7 @@ CREATE TABLE alert_outbox (
 );
 COMMENT ON TABLE alert_outbox IS 'What is to be sent: once for each event and channel.';
 COMMENT ON COLUMN alert_outbox.event_id IS 'Of the event on the topic.';
+COMMENT ON COLUMN alert_outbox.status IS 'What is told of the alert: triggered or resolved.';
 COMMENT ON COLUMN alert_outbox.channel IS 'topic, log, or webhook:NAME.';
 COMMENT ON COLUMN alert_outbox.given_up_at IS 'When the last try was made in vain.';
 COMMENT ON COLUMN alert_outbox.problem IS 'What the last try met.';
