@@ -179,22 +179,26 @@ def volume(
             at, f"{len(recent)} successes, or less than a week of them, are too few to compare with"
         )
     factor, gap = rule.thresholds["factor"], usual_gap(history, run.ended)
-    levels = [_at_such_hours(history, run, gap, shift) for shift in (0, -DAY, DAY)]
+    moved = math.log(run.records)
+    same = _at_such_hours(history, run, gap, 0)
+    if len(same) >= WEEKS_NEEDED and abs(moved - median(_logarithms(same))) < math.log(factor):
+        return nothing(at, f"{run.records:,} records are usual")
+    levels = [same, *(_at_such_hours(history, run, gap, shift) for shift in (-DAY, DAY))]
     known = [_logarithms(level) for level in levels if len(level) >= WEEKS_NEEDED]
-    if len(levels[0]) < WEEKS_NEEDED:
+    if len(same) < WEEKS_NEEDED:
         known = [_logarithms(recent)]
         factor *= WITHOUT_WEEKS
         if not known[0]:
             return nothing(at, "no success before it moved a record")
     # After a longer time than at such hours there is more to move.
-    before = [gap, *(_time_before(history, other.ended) for other in levels[0])]
+    before = [gap, *(_time_before(history, other.ended) for other in same)]
     late = math.log(max(1.0, _time_before(history, run.ended) / max(gap, median(before), 1)))
     said = f"{run.records:,} records, where {math.exp(median(known[0])):,.0f} are usual"
     # Few values of one hour say little of how they vary; those of the days around it vary alike.
     spread = DEVIATION * median(abs(value - median(level)) for level in known for value in level)
     far = max(math.log(factor), rule.thresholds["deviations"] * max(spread, ALIKE))
     # What is usual a day earlier or later in the week is not far either: a run may move over midnight.
-    if any(-far < math.log(run.records) - median(level) < far + late for level in known):
+    if any(-far < moved - median(level) < far + late for level in known):
         return nothing(at, said)
     return Verdict(True, said, run.began, run.ended)  # noqa: FBT003
 

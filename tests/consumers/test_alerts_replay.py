@@ -25,10 +25,11 @@ def rule_file(folder: Path) -> Path:
 
 
 def test_alerts_test_finds_in_the_read_models_what_was_planted(settings: Settings, tmp_path: Path) -> None:
-    """Five weeks of the connections with incidents, and of some without: the same alerts by the same ids."""
+    """Five weeks of a connection for each kind of incident, and of three more: the same alerts and ids."""
     year = half_year(7, weeks=5)
-    troubled = {incident.connection_id for incident in year.incidents}
-    ours = troubled | {connection.connection_id for connection in year.connections[40:]}
+    slow = {connection.connection_id for connection in year.connections if connection.cadence != "hourly"}
+    of_kind = {i.kind: i.connection_id for i in year.incidents if i.connection_id in slow}
+    ours = {*of_kind.values(), *sorted(slow)[-3:]}
     planned = [plan for plan in year.planned if plan.run.connection_id in ours]
     publish(settings, (event for plan in planned for event in events_of(plan)))
     file = rule_file(tmp_path)
