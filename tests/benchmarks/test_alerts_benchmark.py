@@ -15,6 +15,7 @@ from jobtrail.consumers.alerts.rules import DAY, RuleKind
 YEAR = Path(__file__).parents[2] / "benchmarks" / "alerts_year.py"
 
 
+@pytest.mark.timeout(600)  # a minute on an idle machine
 def test_every_planted_incident_is_found_and_no_connection_cries_wolf_twice() -> None:
     """By the command that anybody may type; its status says whether it holds."""
     done = subprocess.run(
