@@ -10,7 +10,7 @@ CHAOS_ARGS ?= --write benchmarks/CHAOS.md
 FUZZ_ARGS ?=
 ROOMS := jobtrail producers consumers projections tests
 
-.PHONY: help setup demo test test-browser chaos bench-cleanup bench-decode bench-emit bench-freshness bench-growth bench-outage bench-read bench-reads-during bench-replay bench-tap bench-views fuzz check \
+.PHONY: help setup demo test test-browser chaos bench-alerts bench-cleanup bench-decode bench-emit bench-freshness bench-growth bench-outage bench-read bench-reads-during bench-replay bench-tap bench-views fuzz check \
 	format schemas lock clean
 
 help: ## What there is to make
@@ -63,6 +63,9 @@ bench-outage: $(STAMP) ## An outage of the broker and kills of the worker; write
 
 bench-reads-during: $(STAMP) ## What readers notice of a rebuild and its swap; writes its section of benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/reads_during.py --write $(BENCH_ARGS)
+
+bench-alerts: $(STAMP) ## Alerts over half a year of 50 connections, 12 seeds; writes its section of benchmarks/RESULTS.md
+	$(BIN)/python benchmarks/alerts_year.py --seeds 12 --write --check $(BENCH_ARGS)
 
 bench-tap: $(STAMP) ## What the tap costs in a pipe, against cat and wc; writes its section of benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/tap.py --write $(BENCH_ARGS)

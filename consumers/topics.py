@@ -67,6 +67,7 @@ class TopicAdmin:
             settings.registry_topic: 1,
             settings.analytics_topic: 1,
             settings.dead_letters_topic: 1,
+            settings.alerts_topic: 1,
         }
         existing = self._sizes()
         for topic, partitions in wanted.items():

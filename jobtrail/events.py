@@ -499,6 +499,46 @@ class WindowComputed(Event):
     """Measure refused: messages of job events that came too late, or were dated ahead, to count anywhere."""
 
 
+class AlertEvent(Event):
+    """About an alert."""
+
+    key_field: ClassVar[str] = "alert_id"
+
+    alert_id: Word
+    """A hash of rule, version, subject and window; a UUID."""
+    rule: Name
+    """Name of the rule."""
+    rule_version: Word
+    """A hash of what decides when the rule triggers."""
+    kind: Name
+    """What the rule looks for: failure_rate, no_success, …"""
+    severity: Name
+    """info, warning or critical."""
+    subject: Name
+    """The connection, or `all`: the installation."""
+    connection_id: Name | None = None
+    """The connection, where the rule judges connections."""
+    workspace_id: Name | None = None
+    """The connection's workspace, where it is known."""
+    window_began_at: Instant
+    """Begin of what the alert is about."""
+    window_ended_at: Instant
+    """Its end."""
+    detail: Text
+    """Why, for a person."""
+
+
+class AlertTriggered(AlertEvent):
+    """A rule began to hold for a subject, at `occurred_at`."""
+
+
+class AlertResolved(AlertEvent):
+    """It no longer does."""
+
+    triggered_at: Instant
+    """When the alert triggered."""
+
+
 #: All event types, in the order of a job's life.
 EVENT_TYPES: Final[tuple[type[Event], ...]] = (
     JobCreated,
@@ -516,7 +556,11 @@ EVENT_TYPES: Final[tuple[type[Event], ...]] = (
     WorkspaceRegistered,
     DataplaneHeartbeat,
     WindowComputed,
+    AlertTriggered,
+    AlertResolved,
 )
-#: Those of the registry topic, and of the analytics topic; all others go to the topic of job events.
+#: Those of the registry topic and of the analytics topic. With those of alerts, all that is no job event.
 REGISTRY_TYPES: Final = frozenset({WorkspaceRegistered, DataplaneHeartbeat})
 ANALYTICS_TYPES: Final = frozenset({WindowComputed})
+#: Those of the topic of alerts. No read model holds them: their state is in tables of the alerter's own.
+ALERT_TYPES: Final = frozenset({AlertTriggered, AlertResolved})

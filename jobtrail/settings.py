@@ -23,6 +23,7 @@ EVENTS_TOPIC: Final = "jobtrail.events"
 REGISTRY_TOPIC: Final = "jobtrail.registry"
 DEAD_LETTERS_TOPIC: Final = "jobtrail.dead-letters"
 ANALYTICS_TOPIC: Final = "jobtrail.analytics"
+ALERTS_TOPIC: Final = "jobtrail.alerts"
 PROJECTOR_GROUP: Final = "jobtrail-projector"
 ANALYTICS_GROUP: Final = "jobtrail-analytics"
 
@@ -127,6 +128,7 @@ class Settings(BaseModel):
     dead_letters_topic: str = DEAD_LETTERS_TOPIC
     #: Windows as `jobtrail analytics` computes them.
     analytics_topic: str = ANALYTICS_TOPIC
+    alerts_topic: str = ALERTS_TOPIC
     #: Kafka consumer group of the projectors.
     projector_group: str = PROJECTOR_GROUP
     #: Kafka consumer group of the analytics workers; their changelogs begin with its name.
@@ -159,6 +161,8 @@ class Settings(BaseModel):
     #: UTC), and how many days heartbeats are kept.
     heartbeat_cleanup_cron: str = Field(default="0 2 * * *", min_length=1)
     heartbeat_retention_days: float = Field(default=7.0, gt=0, le=36_500)
+    #: File of alert rules (TOML or YAML), by which `up` runs an alerter; none: it runs none.
+    alert_rules: Path | None = None
     #: Seconds that a caller waits at the end for Kafka to confirm its events.
     flush_timeout: float = Field(default=30.0, gt=0)
     #: When events are written to the disk before Kafka has them: while it does not answer in time, always, or

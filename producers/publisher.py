@@ -30,7 +30,7 @@ from jobtrail.errors import (
     UnconfirmedError,
     UsageError,
 )
-from jobtrail.events import ANALYTICS_TYPES, REGISTRY_TYPES, Event, Failure
+from jobtrail.events import ALERT_TYPES, ANALYTICS_TYPES, REGISTRY_TYPES, Event, Failure
 from jobtrail.producers.client import client_config, log, worker_name
 from jobtrail.producers.facts import make
 from jobtrail.producers.in_flight import Group, Waiting
@@ -552,5 +552,7 @@ def topic_of(settings: Settings, event_type: type[Event]) -> str:
     """The topic of an event type: where it is published, and read."""
     if event_type in ANALYTICS_TYPES:
         return settings.analytics_topic
+    if event_type in ALERT_TYPES:
+        return settings.alerts_topic
     registry = event_type in REGISTRY_TYPES
     return settings.registry_topic if registry else settings.events_topic

@@ -144,13 +144,16 @@ class Topics:
     registry: str
     dead_letters: str
     analytics: str
+    alerts: str
 
 
 @pytest.fixture
 def topics(kafka_admin: AdminClient) -> Iterator[Topics]:
     """Topics as Jobtrail makes them: 4 partitions of events, 1 of the others, broker time, kept for ever."""
     mark = uuid.uuid4().hex[:12]
-    names = Topics(f"events-{mark}", f"registry-{mark}", f"dead-letters-{mark}", f"analytics-{mark}")
+    names = Topics(
+        *(f"{name}-{mark}" for name in ("events", "registry", "dead-letters", "analytics", "alerts"))
+    )
     kept = {
         "message.timestamp.type": "LogAppendTime",
         "cleanup.policy": "delete",
@@ -247,5 +250,6 @@ def settings(kafka: str, topics: Topics, database: str, tmp_path: Path) -> Setti
         dead_letters_topic=topics.dead_letters,
         analytics_topic=topics.analytics,
         analytics_group=f"analytics-{uuid.uuid4().hex[:12]}",
+        alerts_topic=topics.alerts,
         projector_group=f"projector-{uuid.uuid4().hex[:12]}",
     )

@@ -112,7 +112,7 @@ def kafka(settings: Settings) -> Iterator[Check]:
         yield _failed("Kafka", error)
         return
     admin = TopicAdmin(settings)
-    names = [*settings.projected_topics, settings.dead_letters_topic]
+    names = [*settings.projected_topics, settings.dead_letters_topic, settings.alerts_topic]
     origin = f"set by {KAFKA_SETTING}" if settings.kafka_bootstrap_servers else "embedded"
     try:
         admin.ids(names)

@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "anomalies": ("anomalies", "list what contradicts itself"),
     "dead-letters": ("dead_letters", "list, retry and drop messages that are no events"),
     "schedules": ("schedules", "list and run what runs at set times"),
+    "alerts": ("alerts", "rules for what is unusual: check, test, run, list"),
     "archive": ("archive", "copy the event log to files, for rebuilds"),
     "spool": ("spool", "list and send what Kafka did not take in time"),
     "heartbeat": ("heartbeat", "say that a dataplane is alive"),
@@ -153,6 +154,8 @@ def _log_to_stderr() -> None:
         logger.propagate = False
         # One line for each run, with what it deleted.
         logging.getLogger("jobtrail.schedules").setLevel(logging.INFO)
+        # One for each alert whose rule says so.
+        logging.getLogger("jobtrail.alerts").setLevel(logging.INFO)
 
 
 if __name__ == "__main__":

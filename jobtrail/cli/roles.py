@@ -81,7 +81,7 @@ def _projector(_options: Namespace) -> int:
     from jobtrail.consumers.schedules import check_schedules, run_schedules
 
     check_schedules(Settings.from_env())
-    return _alone(
+    return alone(
         "folding {topic} at {kafka}; Ctrl-C ends",
         projector=run_projector,
         schedules=run_schedules,
@@ -92,16 +92,16 @@ def _projector(_options: Namespace) -> int:
 def _watchdog(_options: Namespace) -> int:
     from jobtrail.consumers.watchdog import run_watchdog
 
-    return _alone("watching {topic} at {kafka}; Ctrl-C ends", watchdog=run_watchdog)
+    return alone("watching {topic} at {kafka}; Ctrl-C ends", watchdog=run_watchdog)
 
 
 def _analytics(_options: Namespace) -> int:
     from jobtrail.consumers.analytics import run_analytics
 
-    return _alone("windows over {topic} at {kafka}; Ctrl-C ends", database=False, analytics=run_analytics)
+    return alone("windows over {topic} at {kafka}; Ctrl-C ends", database=False, analytics=run_analytics)
 
 
-def _alone(said: str, *, database: bool = True, **roles: Callable[[Settings, threading.Event], None]) -> int:
+def alone(said: str, *, database: bool = True, **roles: Callable[[Settings, threading.Event], None]) -> int:
     """Runs what makes up a role until Ctrl-C, or until what ends a part of it is raised."""
     settings = _settings(kafka=True, database=database)
     from jobtrail.cli.service import RoleThread, prepare

@@ -20,6 +20,7 @@ from jobtrail.api.access import check_listen, tokens_from
 from jobtrail.api.serve import bind, serving, url
 from jobtrail.cli.claim import claim
 from jobtrail.cli.progress import Shown
+from jobtrail.consumers.alerts.alerter import prepared, run_alerter
 from jobtrail.consumers.projector import run_projector
 from jobtrail.consumers.rebuild import Options, rebuild
 from jobtrail.consumers.retry_letters import run_retries
@@ -98,6 +99,7 @@ def service(
     tokens = tokens_from()
     check_listen(settings.api_host, tokens, insecure=insecure)
     check_schedules(settings)
+    rules = prepared(settings.alert_rules) if settings.alert_rules else None
     with ExitStack() as stack:
         mine = stack.enter_context(claim(settings.home))
         taken = bind(settings)
@@ -116,13 +118,15 @@ def service(
             settings = with_addresses(settings, servers)
         prepare(settings)
         upgrade(settings, tell)
-        roles = (
+        roles = [
             RoleThread("projector", partial(run_projector, settings)),
             # Whoever this thread works for says that servers are away.
             RoleThread("watchdog", partial(run_watchdog, settings, level=logging.DEBUG)),
             RoleThread("schedules", partial(run_schedules, settings)),
             RoleThread("retries", partial(run_retries, settings)),
-        )
+        ]
+        if rules is not None:
+            roles.append(RoleThread("alerter", partial(run_alerter, settings, rules, level=logging.DEBUG)))
         for role in roles:
             role.start()
             stack.callback(role.join, 30)

@@ -24,6 +24,7 @@ SUBCOMMANDS = {
     "anomalies": ("list",),
     "dead-letters": ("list", "show", "retry", "drop", "export"),
     "schedules": ("list", "run"),
+    "alerts": ("check", "test", "run", "list"),
     "archive": ("verify", "list"),
     "worker-config": ("show", "render", "variables"),
 }

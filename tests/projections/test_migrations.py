@@ -37,6 +37,8 @@ BY_TYPE = {
     "uuid": "0193b3a0-0000-7000-8000-000000000001",
     "jsonb": '{"failures": []}',
     "bytea": b"\x00\xff",
+    "interval": "00:00:01",
+    "ARRAY": ["log"],
 }
 BY_COLUMN = {"status": "running", "outcome": "done", "resolution": "retried"}
 

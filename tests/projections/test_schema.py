@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from jobtrail.events import ALERT_TYPES, EVENT_TYPES
 from jobtrail.projections import migrate as migrations
 from jobtrail.projections.migrate import migrate
 from jobtrail.projections.rules import Table
@@ -71,6 +72,12 @@ def columns(url: str, schema: str, table: str) -> list[str]:
 def test_a_table_has_the_declared_columns(database: str, table: Table) -> None:
     """A column that a rule fills and no migration makes, or the other way about, is found here."""
     assert set(columns(database, "jobtrail_g1", table.name)) == {*table.merged_columns, *table.derived}
+
+
+def test_every_event_has_a_place_or_is_told_of_only() -> None:
+    """What no table holds is an alert, whose state is the alerter's own; anything else was forgotten."""
+    used = {event for table in TABLES for rule in table.rules for event in rule.events}
+    assert {*EVENT_TYPES} - used == ALERT_TYPES
 
 
 def test_every_job_event_has_a_place(database: str) -> None:
