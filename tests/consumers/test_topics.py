@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 
 import pytest
@@ -89,7 +90,11 @@ def test_short_retention_is_allowed_and_said(
 
 def test_what_is_kept_for_ever_is_not_left_to_the_broker(fresh: Settings, kafka_admin: AdminClient) -> None:
     TopicAdmin(fresh).ensure()
-    for topic in (fresh.events_topic, fresh.registry_topic, fresh.dead_letters_topic):
+    made = {fresh.events_topic, fresh.registry_topic, fresh.dead_letters_topic, fresh.alerts_topic}
+    until = time.monotonic() + 30
+    while not made <= kafka_admin.list_topics(timeout=30).topics.keys():  # the broker learns of them later
+        assert time.monotonic() < until
+    for topic in made:
         resource = ConfigResource(ResourceType.TOPIC, topic)
         config = kafka_admin.describe_configs([resource])[resource].result(30)
         own = {
