@@ -81,7 +81,7 @@ def announcement(given: Settings, used: Settings, url: str) -> list[str]:
         f"  Kafka    {used.kafka_bootstrap_servers} ({kafka})",
         f"  Postgres {shown_address(used.database_url or '')} ({postgres})",
         f"  publish  {'export ' + ' '.join(exports) if exports else 'from this machine; nothing to set'}",
-        "  look     jobtrail jobs list",
+        f"  look     {url} in a browser, or `jobtrail jobs list`",
         "  stop     Ctrl-C, or `jobtrail down`",
     ]
 
