@@ -38,6 +38,8 @@ from jobtrail.settings import Settings
 
 PRODUCERS: Final = 3
 PARTITIONS: Final = 4
+#: What a round suffers at the least.
+LEAST_FAULTS: Final = 3
 #: Seconds within which a round must have caught up after its last fault.
 PATIENCE: Final = 90.0
 #: Seconds between two looks at the processes.
@@ -290,6 +292,10 @@ class Round:
             if time.monotonic() - begun > PATIENCE:
                 self.found.problems.append(f"producers and faults do not end within {PATIENCE} s")
                 return
+            time.sleep(TICK)
+        while len(self.found.faults) < LEAST_FAULTS:  # some that were planned met nobody
+            self._do(Fault(0, "kill -9 a projector", 0))
+            self.look_after()
             time.sleep(TICK)
 
     def look_after(self) -> None:
