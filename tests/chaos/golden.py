@@ -33,6 +33,11 @@ COUNTERS = (
     *("records_emitted", "bytes_emitted", "state_messages_emitted", "records_committed", "bytes_committed"),
     *("records_rejected", "estimated_records", "estimated_bytes"),
 )
+#: What a job's row has of what it moved, and who knows it best after the platform.
+TOTALS = {
+    **dict.fromkeys(("records_emitted", "bytes_emitted"), "source"),
+    **dict.fromkeys(("records_committed", "bytes_committed", "records_rejected"), "destination"),
+}
 
 
 class Seen(NamedTuple):
@@ -169,7 +174,59 @@ def _job(tables: Tables, job_id: int, log: Sequence[Seen]) -> None:
         these = [n for n, found in failures.items() if found is partly]
         row[f"successive_{name}_failures"] = len([n for n in these if n > last_other])
         row[f"total_{name}_failures"] = len(these)
+    totals = _totals(tables["stream_stats"], job_id, created, events)
+    row |= {name: totals[name] if decision else None for name in TOTALS}
     tables["jobs"][job_id,] = row
+
+
+def _totals(
+    stream_stats: dict[Key, Row], job_id: int, created: e.JobCreated | None, events: Sequence[e.Event]
+) -> dict[str, int | None]:
+    """What the job moved: of a full refresh, its last attempt and those that each next one resumed."""
+    counted: dict[Key, dict[int, dict[str, Row]]] = defaultdict(lambda: defaultdict(dict))
+    for (of_job, number, namespace, name, reporter), row in stream_stats.items():
+        if of_job == job_id:
+            counted[namespace, name][number][reporter] = row
+    totals: dict[str, int | None] = dict.fromkeys(TOTALS)
+    for stream, by_number in counted.items():
+        for number in _counting(stream, sorted(by_number, reverse=True), created, events):
+            for counter, second in TOTALS.items():
+                value = _best(by_number[number], counter, second)
+                if value is not None:
+                    totals[counter] = (totals[counter] or 0) + value
+    return totals
+
+
+def _counting(
+    stream: Key, numbers: Sequence[int], created: e.JobCreated | None, events: Sequence[e.Event]
+) -> Sequence[int]:
+    """Those of the attempts with counters of the stream, the last first, that count."""
+    modes = (
+        [s.sync_mode for s in created.streams or () if _same(stream, s.namespace, s.name)] if created else []
+    )
+    if not modes or set(modes) != {"full_refresh"}:
+        return numbers
+    for place, number in enumerate(numbers):
+        told = [
+            event
+            for event in events
+            if isinstance(event, e.StreamMetadata)
+            and event.attempt_number == number
+            and _same(stream, event.stream_namespace, event.stream_name)
+        ]
+        if not told or not max(told, key=_when).was_resumed:
+            return numbers[: place + 1]
+    return numbers
+
+
+def _same(stream: Key, namespace: str | None, name: str) -> bool:
+    return stream == (namespace or "", name)
+
+
+def _best(by_reporter: dict[str, Row], name: str, second: str) -> int | None:
+    """The platform's count, else that of the second who knows, else the greatest."""
+    known: dict[str, int] = {who: row[name] for who, row in by_reporter.items() if row[name] is not None}
+    return known.get("platform", known.get(second, max(known.values(), default=None)))
 
 
 def _remember(job_events: dict[Key, Row], job_id: int, seen: Seen) -> None:
