@@ -41,8 +41,11 @@ class JobNotFoundError(NotFoundError):
         self.job_id = job_id
 
 
-def job_info(database: Database, job_id: int, home: Path | None) -> JobInfoRead:
-    """A job with its attempts and, where `home` is given, their logs. Raises JobNotFoundError."""
+def job_info(database: Database, job_id: int, home: Path | None, log_lines: int | None = None) -> JobInfoRead:
+    """A job with its attempts and, where `home` is given, their logs. Raises JobNotFoundError.
+
+    `log_lines`: at most so many of each log, from its end.
+    """
     row = job_row(database, job_id)
     attempts = attempts_of(database, [job_id])[job_id]
     _reconcile(database, job_id, attempts)
@@ -51,7 +54,9 @@ def job_info(database: Database, job_id: int, home: Path | None) -> JobInfoRead:
         attempts=[
             AttemptInfoRead(
                 attempt=attempt,
-                logs=LogRead(log_lines=read_log(home, job_id, attempt.attempt_number) if home else []),
+                logs=LogRead(
+                    log_lines=read_log(home, job_id, attempt.attempt_number, log_lines) if home else []
+                ),
             )
             for attempt in attempts
         ],

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from jobtrail.api import reads, verdict
 from jobtrail.api.models import JobRead
-from jobtrail.api.reads import Database, Row
+from jobtrail.api.reads import Database
 from jobtrail.errors import NotFoundError
 from jobtrail.web import charts
 from jobtrail.web.jobs import ORDER
@@ -44,7 +44,7 @@ def connection_page(database: Database, connection_id: str) -> Page:
             _plot("Records committed", "records", runs, [_committed(job) for job in jobs]),
             _plot("Duration", "seconds", runs, seconds),
         ],
-        "streams": _streams(jobs, rows),
+        "streams": _streams(jobs),
         "most_runs": RUNS,
     }
     parts = {"summary": "parts/connection_summary.html", "history": "parts/connection_history.html"}
@@ -81,10 +81,10 @@ def _plot(
     return {"title": title, "unit": unit, "bars": bars, "ticks": ticks, "height": HEIGHT}
 
 
-def _streams(jobs: Sequence[JobRead], rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _streams(jobs: Sequence[JobRead]) -> list[dict[str, Any]]:
     """By stream: in how many of the runs it was, what they committed of it, and its trend, oldest first."""
     found = defaultdict[tuple[str, str], list[tuple[int | None, int | None]]](list)
-    for job, _ in zip(jobs, rows, strict=True):
+    for job in jobs:
         for stream in job.stream_aggregated_stats or ():
             key = stream.stream_namespace or "", stream.stream_name
             found[key].append((stream.records_committed, stream.bytes_committed))

@@ -24,7 +24,7 @@ LOGIN: Final = "/login"
 #: What is shown without a token: the page that asks for one, and files that are the same for everybody.
 OPEN: Final = re.compile(r"/login|/static/[\w.-]+")
 #: Addresses of the pages; all others are the HTTP interface's, which knows no cookie.
-PAGES: Final = re.compile(r"/(?:(?:live/)?(?:jobs|connections|dataplanes|operations)(?:/.*)?|login|logout)?")
+PAGES: Final = re.compile(r"/(?:(?:live/)?(?:jobs|connections|dataplanes|operations)(?:/.*)?|login)?")
 #: Our files and nothing else: no inline script, no inline style, no frame, no other host.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "

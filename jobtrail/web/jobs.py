@@ -49,6 +49,11 @@ class Wanted(Exact):
     period: str = ""
     before: Annotated[str, Field(max_length=100)] = ""
 
+    @field_validator("status", mode="before")
+    @classmethod
+    def _any(cls, value: object) -> object:
+        return [one for one in value if one != ""] if isinstance(value, list) else value
+
     @field_validator("type", mode="before")
     @classmethod
     def _empty(cls, value: object) -> object:

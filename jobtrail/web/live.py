@@ -1,7 +1,7 @@
 """Keeps open pages up to date: what changed on a page is rendered once for all who look at it, and sent.
 
-A look is taken each second of each address that somebody has open, however many have; what changed goes out
-as server-sent events.
+A look is taken twice a second of each address that somebody has open, however many have; what changed goes
+out as server-sent events.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 
 from jobtrail.errors import JobtrailError
+from jobtrail.producers.client import log
 from jobtrail.web.pages import Page, render_parts
 
 #: Seconds between two looks at a page: numbers move within a second of being published.
@@ -38,7 +39,8 @@ Look = Callable[[], Page]
 class _Watched:
     """One address that somebody has open."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, address: str, look: Look) -> None:
+        self.address = address
         self.look = look
         self.open = 0
         self.task: asyncio.Task[None] | None = None
@@ -77,7 +79,7 @@ class LivePages:
     async def changes(self, address: str, look: Look) -> AsyncIterator[ServerSentEvent]:
         """What is on the page at first, then what changes on it, until nothing does any more."""
         self._loop = asyncio.get_running_loop()
-        one = self._watched.setdefault(address, _Watched(look))
+        one = self._watched.setdefault(address, _Watched(address, look))
         one.open += 1
         if one.task is None:
             one.task = self._loop.create_task(self._look_on(one), name="jobtrail-page")
@@ -111,6 +113,10 @@ class LivePages:
                 page, parts = await asyncio.to_thread(_seen, one.look)
             except JobtrailError as error:
                 one.away = str(error)
+                _tell(one)
+            except Exception:  # noqa: BLE001  # a fault of ours must not look like a page on which nothing changes
+                log.exception("%s cannot be kept up to date; it is tried again", one.address)
+                one.away = "this page cannot be shown at the moment; the server's log says why"
                 _tell(one)
             else:
                 version = _version(parts)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Annotated, Any, Final
@@ -38,6 +36,9 @@ from jobtrail.web.service import dataplanes_page, operations_page
 
 #: Where each page is also streamed from.
 LIVE: Final = "/live"
+#: Years between which events are.
+EARLIEST: Final = 2000
+LATEST: Final = 2200
 #: Most bytes of a form.
 FORM: Final = 10_000
 
@@ -59,7 +60,11 @@ class Then(Exact):
     @field_validator("at")
     @classmethod
     def _utc(cls, value: datetime | None) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+        if value is None:
+            return None
+        if not EARLIEST < value.year < LATEST:
+            raise ValueError(f"it is no instant between {EARLIEST} and {LATEST}")
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 def create_site(settings: Settings, tokens: Sequence[str] = (), *, insecure: bool = False) -> FastAPI:
@@ -138,7 +143,7 @@ def confirm_cancel(request: Request, job_id: JobId) -> Response:
     what = "A worker runs it. It is asked to stop, and may take a moment to obey."
     if not row["runs"]:
         what = "Nobody runs it, so it is cancelled at once."
-    values = {"job_id": job_id, "what": what, "by": _account()}
+    values = {"job_id": job_id, "what": what}
     return HTMLResponse(render(Page("cancel.html", {}, values, live=False)))
 
 
@@ -150,12 +155,6 @@ async def cancel(request: Request, job_id: JobId) -> Response:
         raise HTTPException(422, "the record needs a name: say who cancels the job")
     await run_in_threadpool(cancel_job, context(request), job_id, by)
     return RedirectResponse(f"/jobs/{job_id}", 303)
-
-
-def _account() -> str:
-    with suppress(OSError, KeyError, ImportError):
-        return getpass.getuser()
-    return ""
 
 
 async def _form(request: Request) -> dict[str, str]:
@@ -226,12 +225,4 @@ async def take_token(request: Request) -> Response:
     answer = RedirectResponse(quote(back, safe="/?&=%"), 303)
     secure = request.url.scheme == "https"
     answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure)
-    return answer
-
-
-@router.post("/logout")
-def forget_token() -> Response:
-    """Forgets it."""
-    answer = RedirectResponse(LOGIN, 303)
-    answer.delete_cookie(COOKIE)
     return answer

@@ -10,22 +10,49 @@ function put(id, html) {
   for (const one of element.querySelectorAll("details")) if (open.has(one.id)) one.open = true;
 }
 
-function follow() {
+// A browser keeps few connections to a server, so a page that is not looked at gives its own back.
+const AGAIN = 5000;
+let source = null;
+
+function say(text, look, title = "") {
   const said = document.getElementById("link");
-  const say = (text, look) => { said.textContent = text; said.className = "link " + look; };
-  const source = new EventSource("/live" + location.pathname + location.search);
+  said.textContent = text;
+  said.className = "link " + look;
+  said.title = title;
+}
+
+function follow() {
+  if (source) return;
+  source = new EventSource("/live" + location.pathname + location.search);
   source.addEventListener("parts", (event) => {
     for (const [id, html] of Object.entries(JSON.parse(event.data))) put(id, html);
     say("live", "good");
   });
   source.addEventListener("away", (event) => {
     const why = JSON.parse(event.data);
-    say(why ? "nothing new is seen for now" : "live", why ? "warn" : "good");
-    said.title = why;
+    say(why ? "nothing new is seen for now" : "live", why ? "warn" : "good", why);
   });
-  source.addEventListener("end", () => { source.close(); say("ended", "calm"); });
-  source.onerror = () => say("not connected; trying again", "warn");
-  addEventListener("pagehide", () => source.close());
+  source.addEventListener("end", () => {
+    leave();
+    document.body.removeAttribute("data-live");
+    say("ended", "calm");
+  });
+  source.onerror = () => {
+    say("not connected; trying again", "warn");
+    if (source.readyState === EventSource.CLOSED) { // refused: the browser does not come back by itself
+      leave();
+      setTimeout(look, AGAIN);
+    }
+  };
+}
+
+function leave() {
+  if (source) source.close();
+  source = null;
+}
+
+function look() {
+  if (document.body.hasAttribute("data-live") && document.visibilityState === "visible") follow();
 }
 
 // j and k move through the rows of a list, Enter opens one, / searches.
@@ -73,4 +100,7 @@ addEventListener("pageshow", () => {
   for (const field of document.querySelectorAll("form :disabled:not([data-slider])")) field.disabled = false;
 });
 
-if (document.body.hasAttribute("data-live")) follow();
+addEventListener("pagehide", leave);
+addEventListener("pageshow", look);
+document.addEventListener("visibilitychange", () => document.visibilityState === "visible" ? look() : leave());
+look();
