@@ -280,7 +280,6 @@ FROM (
             ('source', ran.source_image, ran.source_version),
             ('destination', ran.destination_image, ran.destination_version)
     ) c (connector_role, connector_image, connector_version)
-    WHERE c.connector_image IS NOT NULL
     GROUP BY 1, 2, 3, 4, 5, 6
 ) outcomes
 WINDOW connector_day AS (PARTITION BY day, connector_role, connector_image, connector_version)
@@ -289,7 +288,7 @@ COMMENT ON VIEW jobtrail_analytics.connector_reliability IS
 'How the attempts in which a connector ran came out: one row for each day, connector, failure origin and type. Counts may be summed over any rows. An attempt has a source and a destination, so choose one connector_role before you sum; a failure counts for both, and failure_origin says whose it was.';
 COMMENT ON COLUMN jobtrail_analytics.connector_reliability.day IS 'UTC day on which the job was created; a range of days is read by index.';
 COMMENT ON COLUMN jobtrail_analytics.connector_reliability.connector_role IS 'source or destination.';
-COMMENT ON COLUMN jobtrail_analytics.connector_reliability.connector_image IS 'Image or command of the connector, as the worker named it; attempts that no worker took are in no row.';
+COMMENT ON COLUMN jobtrail_analytics.connector_reliability.connector_image IS 'Image or command of the connector, as the worker named it; null: nobody said which, as an SDK that was not told.';
 COMMENT ON COLUMN jobtrail_analytics.connector_reliability.connector_version IS 'Its version; null: the worker did not say.';
 COMMENT ON COLUMN jobtrail_analytics.connector_reliability.failure_origin IS 'Of the failed attempts in this row, whose fault: source, destination, airbyte_platform, …; null: they did not fail, or nobody said.';
 COMMENT ON COLUMN jobtrail_analytics.connector_reliability.failure_type IS 'config_error, system_error, transient_error, …; manual_cancellation in the row of cancellations.';
