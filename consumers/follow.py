@@ -23,6 +23,7 @@ from jobtrail.consumers.job_connections import JobConnections
 from jobtrail.consumers.log_reader import LogReader
 from jobtrail.consumers.registry_schemas import registry_of
 from jobtrail.consumers.starting import Start, check_start
+from jobtrail.consumers.waiting import StoppedError
 from jobtrail.errors import BadMessageError, UsageError
 from jobtrail.events import Event, Failure, JobCreated, JobEvent
 from jobtrail.kinds import EPOCH
@@ -176,7 +177,10 @@ class Follower(Generic[E]):
         return self._place
 
     def close(self) -> None:
-        """Ends the iteration when the next event is asked for, or within 0.2 s; from any thread."""
+        """Ends the iteration when the next event is asked for, or within 0.2 s; from any thread.
+
+        Within some seconds while Kafka is away. Closed before it is read, it gives nothing.
+        """
         self._stop.set()
 
     def __enter__(self) -> Self:
@@ -192,7 +196,6 @@ class Follower(Generic[E]):
     def __iter__(self) -> Iterator[E]:
         if self._reader is not None:
             raise UsageError("this follower is being read already; make another with jobtrail.follow")
-        self._stop.clear()
         # An embedded Kafka that stops has no address any more; it is waited for where it was.
         address = kafka_address(self._settings)
         settings = self._settings.model_copy(update={"kafka_bootstrap_servers": address})
@@ -205,24 +208,31 @@ class Follower(Generic[E]):
             until_end=self._until_end,
         )
         if self._filters.connection_id is not None:
-            self._connections = JobConnections(settings, self._filters.connection_id, self._created_in)
+            self._connections = JobConnections(
+                settings, self._filters.connection_id, self._created_in, self._reader
+            )
         try:
             for message in self._reader:
                 if (event := self._wanted_in(message)) is not None:
                     self._at = message
                     yield event  # type: ignore[misc]  # of the types that are wanted
                     self._at = None
+        except StoppedError:
+            return  # in the middle of a message, which is not done
         finally:
             if not self._within:
                 self._leave()
 
     def _leave(self, done: Message | None = None) -> None:
         reader, self._reader, self._at = self._reader, None, None
-        if self._connections is not None:
-            self._connections.close()
-            self._connections = None
-        if reader is not None:
-            reader.leave(done)
+        try:
+            if self._connections is not None:
+                self._connections.close()
+                self._connections = None
+            if reader is not None:
+                reader.leave(done)
+        finally:
+            self._stop.clear()
 
     def _wanted_in(self, message: Message) -> Event | None:
         if self._filters.key is not None and message.key() != self._filters.key:

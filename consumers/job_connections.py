@@ -16,7 +16,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from jobtrail.consumers.ends import Log
-from jobtrail.consumers.log_reader import PATIENCE
+from jobtrail.consumers.log_reader import LogReader
 from jobtrail.consumers.reading import CONSUMER_CONFIG, IDLE
 from jobtrail.errors import LogError, ServerAwayError
 from jobtrail.events import JobCreated
@@ -37,10 +37,14 @@ ReadCreated = Callable[[Message], JobCreated | None]
 class JobConnections:
     """Jobs of one connection; some 100 bytes of memory for each job of the log. Close it."""
 
-    def __init__(self, settings: Settings, connection_id: str, read_created: ReadCreated) -> None:
+    def __init__(
+        self, settings: Settings, connection_id: str, read_created: ReadCreated, reader: LogReader
+    ) -> None:
+        """`reader`: who asks; it stays in its group while the log is read back, and says when to stop."""
         self._settings = settings
         self._connection_id = connection_id
         self._read_created = read_created
+        self._reader = reader
         self._log = Log(settings)
         self._consumer: Consumer | None = None
         self._is_ours: dict[int, bool] = {}
@@ -54,7 +58,7 @@ class JobConnections:
     def has(self, job_id: int, partition: int, offset: int) -> bool:
         """Whether the job of the event in this place is of the connection.
 
-        No, where the log has no JobCreated of it. Raises ServerAwayError, LogError.
+        No, where the log has no JobCreated of it. Raises StoppedError, ServerAwayError, LogError.
         """
         if job_id not in self._is_ours and self._reached.get(partition, 0) <= offset:
             self._read_back()
@@ -68,7 +72,7 @@ class JobConnections:
     def _read_back(self) -> None:
         """Reads what is new to the present ends of all partitions."""
         name, address = self._settings.events_topic, kafka_address(self._settings)
-        topic = self._log.topic(name, begins=True)
+        topic = self._reader.waited(lambda: self._log.topic(name, begins=True))
         if self._consumer is None:
             config = {**CONSUMER_CONFIG, **client_config(self._settings, address), "group.id": GROUP}
             self._consumer = Consumer({**config, "error_cb": lambda _error: None})
@@ -82,11 +86,12 @@ class JobConnections:
         self._consumer.assign([TopicPartition(name, part, at) for part, at in unread.items()])
         heard = time.monotonic()
         while unread:
+            self._reader.keep()
             messages = self._consumer.consume(CHUNK, IDLE)
             if messages:
                 heard = time.monotonic()
-            elif time.monotonic() - heard > PATIENCE:
-                raise ServerAwayError("Kafka", address, KAFKA_SETTING, f"nothing for {PATIENCE:g} s")
+            elif (silent := time.monotonic() - heard) > self._reader.patience:
+                raise ServerAwayError("Kafka", address, KAFKA_SETTING, f"nothing for {silent:.0f} s")
             for message in messages:
                 part, reached = self._see(name, message)
                 if reached >= topic.ends[part]:

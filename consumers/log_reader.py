@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
@@ -22,13 +24,14 @@ from jobtrail.consumers.follow_group import Commits, Group
 from jobtrail.consumers.reading import CONSUMER_CONFIG, GONE, IDLE, OUT_OF_RANGE
 from jobtrail.consumers.records import Place
 from jobtrail.consumers.starting import Start, check_within, first_offsets
-from jobtrail.consumers.waiting import Away
+from jobtrail.consumers.waiting import Away, StoppedError, until_it_answers
 from jobtrail.errors import LogError, NotFoundError, ServerAwayError
 from jobtrail.producers.client import client_config
 from jobtrail.running import KAFKA_SETTING, kafka_address
 from jobtrail.settings import Settings
 
 log = logging.getLogger("jobtrail")
+T = TypeVar("T")
 
 #: Seconds between two commits while messages come without a pause; in a pause it is committed at once.
 COMMIT: Final = 0.1
@@ -90,6 +93,8 @@ class LogReader:
         self._group = group
         self._stop = stop
         self._until_end = until_end
+        #: Seconds that Kafka is waited for.
+        self.patience = PATIENCE if until_end else math.inf
         self._log = Log(settings)
         self._away = Away("Kafka")
         self._away_since: float | None = None
@@ -100,6 +105,8 @@ class LogReader:
         #: The first offset that is not done, for each partition of ours; none before the first assignment.
         self._next: dict[Place, int] | None = None
         self._committed: dict[Place, int] = {}
+        #: Came while the one before was worked at here; few.
+        self._held: deque[Message] = deque()
         self._commit_at = 0.0
         self._look_at = 0.0
         #: Number of partitions, kept with commits.
@@ -122,7 +129,8 @@ class LogReader:
         self._begin()
         self._begun = True
         while not self._stop.is_set():
-            message = self._consumer.poll(0)
+            self._take()
+            message = self._held.popleft() if self._held else None
             if message is None:
                 self._commit()
                 if self._is_at_the_end():
@@ -139,8 +147,25 @@ class LogReader:
         """Of a topic that is read."""
         return self._known[topic].topic_id
 
+    def keep(self) -> None:
+        """Stays in the group while the last message is worked at for long.
+
+        Raises StoppedError, and what iterating raises.
+        """
+        if self._stop.is_set():
+            raise StoppedError
+        self._take()
+
+    def waited(self, ask: Callable[[], T]) -> T:
+        """What Kafka answers, though it be away for a while.
+
+        Raises StoppedError, and ServerAwayError where it is away for too long.
+        """
+        return until_it_answers(self._away, self._stop, ask, self.patience)
+
     def leave(self, done: Message | None = None) -> None:
-        """Commits what is done, with `done` also that message, and leaves Kafka."""
+        """Commits what is done, with `done` also that message, and leaves Kafka. Sets `stop`."""
+        self._stop.set()  # closing, the client may call back, and nothing is waited for any more
         if done is not None:
             self._done(done, int(done.offset() or 0) + 1, soon=False)
         self._commit()
@@ -168,8 +193,13 @@ class LogReader:
             list(self._topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
+    def _take(self) -> None:
+        if (message := self._consumer.poll(0)) is not None:
+            self._held.append(message)
+
     def _assign(self, first: dict[Place, int]) -> None:
         self._next = first
+        self._held.clear()
         self._consumer.assign([TopicPartition(*place, offset) for place, offset in first.items()])
 
     def _is_wanted(self, message: Message) -> bool:
@@ -186,6 +216,8 @@ class LogReader:
             return False
         if self._until_end and int(message.offset() or 0) >= self._ends.get(place, 0):
             self._consumer.pause([TopicPartition(*place)])
+            # Between it and the last one may be control records: nothing else tells that they are passed.
+            self._done(message, self._ends.get(place, 0), soon=False)
             return False
         return True
 
@@ -220,11 +252,20 @@ class LogReader:
         return group.check(committed, {name: topic.topic_id for name, topic in self._known.items()})
 
     def _on_assign(self, _consumer: Consumer, partitions: list[TopicPartition]) -> None:
-        assert self._group is not None  # noqa: S101  # only a group is assigned to
+        group = self._group
+        assert group is not None  # noqa: S101  # only a group is assigned to
+        places = [(one.topic, one.partition) for one in partitions]
+        with contextlib.suppress(StoppedError):
+            self._assign(self.waited(lambda: self._goes_on_at(group, places)))
+            # From now on it is known where the group began, whatever comes first: an event or its end.
+            if self._commit(asynchronous=False):
+                # Of two that begin a group with different filters, one sees the other.
+                self.waited(lambda: self._commits(group))
+
+    def _goes_on_at(self, group: Group, places: list[Place]) -> dict[Place, int]:
         # What was added since is known to Kafka's assignor.
         self._known = {name: self._log.topic(name, begins=True) for name in self._topics}
-        commits = self._commits(self._group)
-        places = [(one.topic, one.partition) for one in partitions]
+        commits = self._commits(group)
         first: dict[Place, int] = {}
         for name, topic in self._known.items():
             self._partitions[name] = commits.partitions.get(name, len(topic.ends))
@@ -236,19 +277,15 @@ class LogReader:
                 _, part = place
                 if place in commits.offsets:
                     first[place] = commits.offsets[place]
-                    check_within(name, part, first[place], topic, f"group {self._group.name}")
+                    check_within(name, part, first[place], topic, f"group {group.name}")
                 else:
                     first[place] = topic.begins[part] if commits.added_later(place) else starts[part]
         self._committed = {place: commits.offsets[place] for place in places if place in commits.offsets}
-        self._assign(first)
-        # From now on it is known where the group began, whatever comes first: an event or its end.
-        if self._commit(asynchronous=False):
-            self._commits(self._group)  # of two that begin a group with different filters, one sees the other
+        return first
 
     def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         self._commit(asynchronous=False)
-        self._next = None
-        self._committed = {}
+        self._forget()
 
     def _on_lost(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         assert self._group is not None  # noqa: S101  # only a group loses partitions
@@ -257,8 +294,12 @@ class LogReader:
             " is read again",
             self._group.name,
         )
+        self._forget()
+
+    def _forget(self) -> None:
         self._next = None
         self._committed = {}
+        self._held.clear()
 
     def _commit(self, *, asynchronous: bool = True) -> bool:
         """Commits what is done and not committed, if there is any."""
@@ -307,9 +348,7 @@ class LogReader:
             if at is not None:
                 name, part = place
                 check_within(name, part, at, self._known[name], "what is read next")
-                self._consumer.assign(
-                    [TopicPartition(*one, where) for one, where in (self._next or {}).items()]
-                )
+                self._assign(self._next or {})
             return
         if error.code() != KafkaError._MAX_POLL_EXCEEDED:  # noqa: SLF001  # `_on_lost` says so
             self._say(error, "Kafka: %s")
@@ -348,7 +387,7 @@ class LogReader:
         except ServerAwayError as error:
             self._look_at = time.monotonic() + 1.0
             since = self._away_since = self._away_since or time.monotonic()
-            if self._until_end and time.monotonic() - since > PATIENCE:
+            if time.monotonic() - since > self.patience:
                 raise
             self._away.gone(error)
             return
@@ -370,5 +409,9 @@ class LogReader:
             }
             if added:
                 log.info("partitions were added: %s", ", ".join(f"{name}[{part}]" for name, part in added))
+                # Only they: to assign the others anew would give the message in hand once more.
                 with contextlib.suppress(KafkaException):
-                    self._assign({**self._next, **added})
+                    self._consumer.incremental_assign(
+                        [TopicPartition(*place, at) for place, at in added.items()]
+                    )
+                    self._next |= added

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
@@ -52,17 +54,22 @@ class Away:
         self._said = False
 
 
-def until_it_answers(away: Away, stop: threading.Event, ask: Callable[[], T]) -> T:
+def until_it_answers(
+    away: Away, stop: threading.Event, ask: Callable[[], T], patience: float = math.inf
+) -> T:
     """What `ask` returns, tried until it raises no ServerAwayError. Raises StoppedError when told to stop.
 
-    Read models of an older version are waited for too: a rebuild makes those of this release.
+    Read models of an older version are waited for too: a rebuild makes those of this release. After
+    `patience` seconds the error is raised.
     """
-    pause = FIRST_PAUSE
+    pause, since = FIRST_PAUSE, time.monotonic()
     while True:
         try:
             answer = ask()
         except (ServerAwayError, VersionError) as error:
             if isinstance(error, VersionError) and error.live > error.ours:
+                raise
+            if time.monotonic() - since > patience:
                 raise
             away.gone(error)
             if stop.wait(pause):

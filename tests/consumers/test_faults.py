@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -24,6 +25,7 @@ from conftest import CACHE
 from embedded_commands import kill, new_home
 from projecting import created, pair, publish, query, running, wait_for
 
+import jobtrail
 from jobtrail import embedded
 from jobtrail import events as e
 from jobtrail.consumers.projector import Projector, project_until_caught_up
@@ -377,6 +379,57 @@ def test_a_broker_that_is_killed_and_started_again_loses_nothing(settings: Setti
             stack.close()
     assert jobs(mine) == [*range(30)]
     assert spooled(mine) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="embedded servers do not run there")
+@pytest.mark.parametrize("group", [None, "followers"])
+def test_who_follows_waits_for_a_broker_that_is_killed(
+    settings: Settings, caplog: pytest.LogCaptureFixture, group: str | None
+) -> None:
+    """And goes on in the same loop, without a gap."""
+    with new_home() as home:
+        found: list[int] = []
+
+        @contextmanager
+        def broker() -> Iterator[str]:
+            with embedded.servers(home, postgres=False, cache=CACHE, on_progress=lambda _: None) as servers:
+                yield servers.kafka_bootstrap_servers
+
+        def until_found(count: int) -> None:
+            deadline = time.monotonic() + 60
+            while len({*found}) < count:
+                assert time.monotonic() < deadline, found
+                assert thread.is_alive()
+                time.sleep(0.05)
+
+        with broker() as address:
+            mine = settings.model_copy(update={"kafka_bootstrap_servers": address, "home": home / "mine"})
+            TopicAdmin(mine).ensure()
+            publish_jobs(mine, range(10))
+            follower = jobtrail.follow(settings=mine, types=e.JobCreated, group=group)
+            thread = threading.Thread(target=lambda: found.extend(event.job_id for event in follower))
+            thread.start()
+            try:
+                until_found(10)
+                kill(home, "kafka")
+                deadline = time.monotonic() + 30
+                while not any("waiting for it" in line for line in caplog.messages):
+                    assert time.monotonic() < deadline
+                    time.sleep(0.05)
+            except BaseException:
+                follower.close()
+                raise
+        with broker():
+            try:
+                publish_jobs(mine, range(10, 20))
+                until_found(20)
+            finally:
+                follower.close()
+                thread.join(30)
+        assert not thread.is_alive()
+        assert {*found} == {*range(20)}
+        assert group is not None or len(found) == 20
+        assert any("Kafka answers again" in line for line in caplog.messages)
 
 
 def test_not_enough_replicas_are_waited_for_on_the_disk(settings: Settings, kafka_admin: AdminClient) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from anew import make_anew
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from following import add_partitions, forget_before, ids, in_a_process, job, made, put, put_at
 from projecting import pair, publish
@@ -22,7 +22,8 @@ from samples import one_of_each
 import jobtrail
 from jobtrail import codec
 from jobtrail import events as e
-from jobtrail.consumers import log_reader
+from jobtrail.consumers import job_connections, log_reader
+from jobtrail.consumers.ends import Log
 from jobtrail.errors import ConflictError, LogError, NotFoundError, ServerAwayError, UsageError
 from jobtrail.producers.publisher import Publisher
 from jobtrail.projections.dead_letter import DeadLetter
@@ -162,21 +163,58 @@ def test_to_the_present_end_is_not_further(settings: Settings) -> None:
     assert len(found) == 5
 
 
+@pytest.mark.parametrize("in_a_group", [False, True])
+def test_to_the_present_end_also_where_that_is_a_control_record(
+    settings: Settings, group: str, monkeypatch: pytest.MonkeyPatch, in_a_group: bool
+) -> None:
+    """A transaction's marker has an offset, and no message; behind newer ones it is not seen."""
+    address = {"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": 2}
+    producer = Producer({**address, "transactional.id": group})
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    given = job(1)
+    for key, value in map(pair, given):
+        producer.produce(settings.events_topic, value, key, partition=0)
+    producer.commit_transaction(30)
+    deadline = time.monotonic() + 30
+    while Log(settings).topic(settings.events_topic).ends[0] != 6:  # the marker is written a little later
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    original = log_reader.LogReader._assign
+
+    def assign(reader: log_reader.LogReader, *first: Any) -> None:
+        put_at(settings, 0, [made(e.JobFailed, job_id=2)])  # after it has looked where the end is
+        original(reader, *first)
+
+    monkeypatch.setattr(log_reader.LogReader, "_assign", assign)
+    follower = jobtrail.follow(settings=settings, until="end", group=group if in_a_group else None)
+    too_late = threading.Timer(20, follower.close)
+    too_late.start()
+    assert list(follower) == given
+    assert too_late.is_alive()
+    too_late.cancel()
+    too_late.join()
+    if in_a_group:
+        assert committed(settings, group) == 6
+
+
 def test_added_partitions_are_read_from_their_beginning(
     settings: Settings, kafka_admin: AdminClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(log_reader, "LOOK", 0.2)
-    put_at(settings, 0, job(1))
+    """And the others go on, each event once."""
+    monkeypatch.setattr(log_reader, "LOOK", 0.0)
+    given = put_at(settings, 0, job(1))
     seen = []
     later: list[e.Event] = []
     for event in jobtrail.follow(settings=settings):
         seen.append(event)
-        if len(seen) == 5:
+        if len(seen) == 2:
             add_partitions(settings, kafka_admin, 5)
             later = put_at(settings, 4, job(2))
         if len(seen) == 10:
             break
-    assert seen[5:] == later
+    assert [event for event in seen if event in given] == given
+    assert [event for event in seen if event in later] == later
 
 
 # A connection.
@@ -205,6 +243,73 @@ def test_a_creation_that_comes_late_counts_for_what_was_before(settings: Setting
     given = job(1, "a")
     put_at(settings, 0, [*given[1:], given[0]])
     assert ids(read(settings, connection_id="a")) == ids(given)
+
+
+def test_close_ends_also_the_reading_back(
+    settings: Settings, group: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event whose connection is not known yet comes again."""
+    put_at(settings, 0, job(1, "a"))
+    monkeypatch.setattr(job_connections, "CHUNK", 1)
+    original = job_connections.JobConnections._see
+
+    def see(connections: job_connections.JobConnections, *message: Any) -> tuple[int, int]:
+        follower.close()
+        return original(connections, *message)
+
+    how: dict[str, Any] = {"settings": settings, "connection_id": "a", "start": {0: 3}, "group": group}
+    with monkeypatch.context() as patched:
+        patched.setattr(job_connections.JobConnections, "_see", see)
+        follower = jobtrail.follow(**how)
+        assert list(follower) == []
+    assert committed(settings, group) == 3
+    assert len(read(**how)) == 2
+
+
+def test_a_group_keeps_its_partitions_while_it_reads_back(
+    settings: Settings, group: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """For longer than Kafka allows between two questions for the next event."""
+    short = {"max.poll.interval.ms": "6000", "session.timeout.ms": "6000"}
+    mine = settings.model_copy(update={"kafka_client": short})
+    given = put_at(settings, 0, job(1, "a"))
+    monkeypatch.setattr(job_connections, "CHUNK", 1)
+    original = job_connections.JobConnections._see
+
+    def see(connections: job_connections.JobConnections, *message: Any) -> tuple[int, int]:
+        time.sleep(2)
+        return original(connections, *message)
+
+    monkeypatch.setattr(job_connections.JobConnections, "_see", see)
+    assert read(mine, connection_id="a", start={0: 3}, group=group) == given[3:]
+    assert [line for line in caplog.messages if group in line] == []
+
+
+# A Kafka that goes away.
+
+
+@pytest.mark.parametrize("what", ["group", "connection"])
+def test_a_kafka_that_goes_away_later_is_waited_for(
+    settings: Settings,
+    group: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    what: str,
+) -> None:
+    """Also when the group's partitions are given, or a connection is looked up."""
+    given = put_at(settings, 0, job(1, "a"))
+    original, looks = Log.topic, itertools.count(1)
+
+    def topic(log: Log, name: str, **how: Any) -> Any:
+        if next(looks) in {2, 3}:  # the first is at the beginning
+            raise ServerAwayError("Kafka", "there", "THIS_SETTING", "no answer in time")
+        return original(log, name, **how)
+
+    monkeypatch.setattr(Log, "topic", topic)
+    how = {"group": group} if what == "group" else {"connection_id": "a"}
+    assert read(settings, start={0: 3}, **how) == given[3:]
+    said = [line for line in caplog.messages if "Kafka" in line]
+    assert ["waiting for it" in line for line in said] == [True, False], said
 
 
 # Dead letters.
@@ -297,6 +402,15 @@ def test_close_ends_it_with_the_work_done(settings: Settings, group: str) -> Non
         if event == given[2]:
             follower.close()
     assert committed(settings, group) == 3
+
+
+def test_close_before_the_first_event_counts(settings: Settings) -> None:
+    """And once only: the next loop reads."""
+    given = put_at(settings, 0, job(1))
+    follower = jobtrail.follow(settings=settings, until="end")
+    follower.close()
+    assert list(follower) == []
+    assert list(follower) == given
 
 
 def test_what_the_filters_pass_over_is_done_too(settings: Settings, group: str) -> None:
