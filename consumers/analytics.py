@@ -36,8 +36,9 @@ from faust.types import EventT, StreamT
 
 from jobtrail import codec
 from jobtrail.consumers.analytics_client import client_settings
+from jobtrail.consumers.analytics_offsets import GroupOffsets
 from jobtrail.consumers.registry_schemas import registry_of
-from jobtrail.consumers.topics import TopicAdmin
+from jobtrail.consumers.topics import Changelog, TopicAdmin
 from jobtrail.consumers.waiting import FIRST_PAUSE, LONGEST_PAUSE, Away, StoppedError, until_it_answers
 from jobtrail.consumers.window_folding import Facts, Message, Step
 from jobtrail.consumers.window_partition import Partition, offset_of, partition_of
@@ -48,7 +49,7 @@ from jobtrail.settings import Settings
 
 log = logging.getLogger("jobtrail")
 
-#: The table; its changelog is GROUP-facts-changelog.
+#: The table, with the id of the log's topic behind it; its changelog is GROUP-facts-ID-changelog.
 TABLE: Final = "facts"
 #: Messages that are folded though the interval is not over, and those that may wait in memory.
 ENOUGH: Final = 5_000
@@ -98,7 +99,7 @@ class _EndedError(Exception):
     """Faust ended by itself: mostly as Kafka went away."""
 
 
-#: What waiting may heal.
+#: What waiting may heal, beside ServerAwayError, which says it in our words.
 AWAY: Final = (_EndedError, KafkaError, ProducerSendError, OSError, TimeoutError)
 
 
@@ -109,23 +110,27 @@ class Analytics:
         self,
         settings: Settings,
         stop: threading.Event,
-        partitions: int,
-        topics: Callable[[], Mapping[str, str]],
+        changelog: Changelog,
+        topics_are_the_same: Callable[[], bool],
         away: Away,
     ) -> None:
-        """`topics` asks Kafka for the ids of the topics; `away` says when it does not answer."""
+        """`topics_are_the_same` asks Kafka whether none was made anew; `away` says when it is gone."""
         self._settings = settings
         self._stop = stop
-        self._topics = topics
+        self._topics_are_the_same = topics_are_the_same
         self._away = away
         self._client = client_settings(settings)
         self._schema_by_id = registry_of(settings)
         self._registry = Away("The schema registry")
-        self._app = self._new_app(partitions)
+        self._app = self._new_app(changelog.partitions)
         self._events = self._topic(settings.events_topic)
         self._results = self._topic(settings.analytics_topic)
         self._table = _FactsTable(
-            self._app, name=TABLE, key_type=bytes, value_type=bytes, partitions=partitions
+            self._app,
+            name=changelog.table,
+            key_type=bytes,
+            value_type=bytes,
+            partitions=changelog.partitions,
         )
         self._app.tables.add(self._table)
         self._app.on_rebalance_complete.connect(self._on_assigned)
@@ -133,6 +138,11 @@ class Analytics:
         self._stream: Any = None
         self._pending: list[EventT[bytes]] = []
         self._partitions: dict[int, Partition] = {}
+        self._offsets = GroupOffsets(settings)
+        #: Partition → the offset that it goes on at.
+        self._next: dict[int, int] = {}
+        #: Why partitions could not be taken.
+        self._failed: LogError | ServerAwayError | None = None
         #: Held while a batch is on its way, and while partitions change.
         self._lock = asyncio.Lock()
         self._flushed_at = time.monotonic()
@@ -147,6 +157,8 @@ class Analytics:
                 for task in (starting, flushing, watching):
                     if task.done():
                         task.result()
+                if self._failed:
+                    raise self._failed
                 if self._app.crashed:
                     raise _EndedError(self._app.crash_reason)
                 await asyncio.sleep(TICK)
@@ -164,19 +176,19 @@ class Analytics:
 
     async def _watch(self) -> None:
         """Says when Kafka is away and when it is back. Raises LogError for a topic that was made anew."""
-        begun_with = await asyncio.to_thread(self._topics)
         while True:
             await asyncio.sleep(WATCH)
             try:
-                found = await asyncio.to_thread(self._topics)
+                same = await asyncio.to_thread(self._topics_are_the_same)
             except ServerAwayError as error:
                 self._away.gone(error)
                 continue
             self._away.back()
-            if found != begun_with:
+            if not same:
                 raise LogError(
                     "a topic was made anew under the same name, and what the changelog has is of the one that"
-                    " was; restore it"
+                    " was; restore it, or begin anew with"
+                    f" JOBTRAIL_ANALYTICS_GROUP={self._settings.analytics_group}-2"
                 )
 
     def _new_app(self, partitions: int) -> faust.App:
@@ -203,6 +215,7 @@ class Analytics:
             # Made by TopicAdmin.
             topic_allow_declare=False,
             topic_disable_leader=True,
+            # For a group without commits; `_on_assigned` and `_fold` look for gaps.
             consumer_auto_offset_reset="earliest",
             producer_compression_type="lz4",
             web_enabled=False,
@@ -227,6 +240,12 @@ class Analytics:
     async def _on_assigned(self, *_: Any, **__: Any) -> None:
         """Tables are recovered: what the changelog has of the partitions that are ours is what we know."""
         async with self._lock:
+            self._partitions = {}  # nothing is folded, nor committed, that has a gap before it
+            try:
+                self._next = await asyncio.to_thread(self._offsets.next)
+            except (LogError, ServerAwayError) as error:
+                self._failed = error  # Faust would keep it to itself
+                return
             facts = self._table.data.data
             mine = {
                 place.partition
@@ -267,6 +286,8 @@ class Analytics:
 
     async def _fold(self, partition: Partition, events: list[EventT[bytes]]) -> None:
         generation = events[0].message.generation_id
+        if events[0].message.offset > (needed := self._next[partition.number]):
+            await asyncio.to_thread(self._offsets.check, {partition.number: needed})
         messages = await self._decode(partition.number, events)
         if messages:
             step = partition.fold(messages)
@@ -277,6 +298,7 @@ class Analytics:
             await self._keep(partition, step)
         for event in events:
             await self._stream.ack(event)
+        self._next[partition.number] = events[-1].message.offset + 1
 
     def _send(self, result: WindowComputed) -> Any:
         headers = {**HEADERS, "ce_id": result.event_id.encode()}
@@ -344,18 +366,22 @@ def run_analytics(settings: Settings, stop: threading.Event) -> None:
     away = Away("Kafka")
     admin = TopicAdmin(settings)
 
-    def prepare() -> int:
-        admin.ensure()
-        return admin.ensure_changelog(f"{settings.analytics_group}-{TABLE}-changelog")
-
-    def topics() -> Mapping[str, str]:
-        return admin.ids(settings.projected_topics)
+    def prepare() -> tuple[Changelog, Mapping[str, str]]:
+        ids = admin.ensure()
+        return admin.ensure_changelog(TABLE, ids[settings.events_topic]), ids
 
     try:
         while not stop.is_set():
-            partitions = until_it_answers(away, stop, prepare)
+            changelog, ids = until_it_answers(away, stop, prepare)
+
+            def same(ids: Mapping[str, str] = ids) -> bool:
+                return admin.ids(ids) == ids
+
             try:
-                asyncio.run(Analytics(settings, stop, partitions, topics, away).run())
+                asyncio.run(Analytics(settings, stop, changelog, same, away).run())
+            except ServerAwayError as error:
+                away.gone(error)
+                stop.wait(AGAIN)
             except AWAY as error:
                 away.gone(ServerAwayError("Kafka", admin.address, KAFKA_SETTING, repr(error)))
                 stop.wait(AGAIN)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from types import MappingProxyType
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # public, but its types do not say so
@@ -43,9 +44,15 @@ CHANGELOG_CONFIG: Final[Mapping[str, str]] = MappingProxyType(
 DEAD_LETTER_BYTES: Final = 8 * 1024 * 1024
 #: Seconds that the broker has for one answer.
 ANSWER_TIMEOUT: Final = 10.0
-#: What a group that begins anew may be called.
-NEW_GROUP: Final = "jobtrail-analytics-2"
 _UNKNOWN: Final = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC)  # noqa: SLF001  # its public name
+
+
+class Changelog(NamedTuple):
+    """Where the facts of a table are kept."""
+
+    table: str
+    topic: str
+    partitions: int
 
 
 class TopicAdmin:
@@ -84,14 +91,26 @@ class TopicAdmin:
                     raise
                 time.sleep(0.1)
 
-    def ensure_changelog(self, topic: str) -> int:
-        """Makes the changelog of a table over the event log where it is missing; gives its partitions.
+    def ensure_changelog(self, table: str, topic_id: str) -> Changelog:
+        """Makes the changelog of a table over the event log, whose topic has this id, where it is missing.
 
-        Raises LogError where it has not as many as the log: they lie beside each other.
+        The id is in its name, so that facts of a topic that was are not taken for those of one made anew.
+        Raises LogError where there is a changelog of another id, or where it has not as many partitions as
+        the log: they lie beside each other.
         """
-        events = self._settings.events_topic
+        # As Kafka's own tools write it: librdkafka's + and / may be in no name.
+        topic_id = topic_id.replace("+", "-").replace("/", "_")
+        prefix = f"{self._settings.analytics_group}-{table}"
+        events, topic = self._settings.events_topic, f"{prefix}-{topic_id}-changelog"
+        anew = f"begin anew with JOBTRAIL_ANALYTICS_GROUP={self._settings.analytics_group}-2"
+        named = re.compile(rf"{re.escape(prefix)}-([\w-]{{{len(topic_id)}}})-changelog", re.ASCII)
         deadline = time.monotonic() + ANSWER_TIMEOUT
         while not {events, topic} <= (sizes := self._sizes()).keys():
+            for other in filter(None, map(named.fullmatch, sizes)):
+                raise LogError(
+                    f"topic {events} was made anew: its id is {topic_id}, and what {other[0]} has is of"
+                    f" {other[1]}; restore the topic that was, or {anew} to compute windows of this one"
+                )
             if events in sizes:
                 self._create(topic, sizes[events], CHANGELOG_CONFIG)
             if time.monotonic() > deadline:  # as in `ensure`
@@ -100,9 +119,9 @@ class TopicAdmin:
         if sizes[topic] != sizes[events]:
             raise LogError(
                 f"topic {topic} has {sizes[topic]} partitions and {events} has {sizes[events]}: some were"
-                f" added, and jobs are elsewhere now; begin anew with JOBTRAIL_ANALYTICS_GROUP={NEW_GROUP}"
+                f" added, and jobs are elsewhere now; {anew}"
             )
-        return sizes[events]
+        return Changelog(f"{table}-{topic_id}", topic, sizes[events])
 
     def ids(self, topics: Iterable[str]) -> dict[str, str]:
         """Topic → id; a topic made anew has another one. Raises NotFoundError for one that is not there."""

@@ -195,8 +195,12 @@ class Partition:
         self._expired_to = hour
         # The hour itself, an event dated ahead, the longest window that begins there, and one to spare.
         for key, received in self._received.items():
-            if received + 4 < hour and key not in step.facts:
-                step.facts[key] = None
+            if received + 4 < hour:
+                # A job's facts expire together: counters of a silent stream are what the next rise begins at.
+                job = msgspec.json.encode(msgspec.json.decode(key)[:2])
+                heard = self._received.get(job, received)
+                if heard + 4 < hour and step.facts.keys().isdisjoint((key, job)):
+                    step.facts[key] = None
 
     def _durations_after(self, window: Window, step: Step) -> int | None:
         known = Counter(self._durations.get(window, {}))

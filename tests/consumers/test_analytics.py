@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,8 +11,9 @@ from typing import Any, Self
 
 import psycopg
 import pytest
+from anew import make_anew
 from cli_service import Door, started
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from projecting import pair, publish
@@ -20,7 +22,9 @@ from window_scenes import ABOUT, COUNTS, Found, by_polars, delivered, log_of, sa
 
 from jobtrail import codec
 from jobtrail import events as e
+from jobtrail.consumers.analytics import run_analytics
 from jobtrail.consumers.analytics_client import SESSION_TIMEOUT, client_settings
+from jobtrail.consumers.analytics_offsets import GroupOffsets
 from jobtrail.consumers.projector import project_until_caught_up
 from jobtrail.consumers.topics import TopicAdmin
 from jobtrail.errors import LogError, SettingError
@@ -212,13 +216,112 @@ def test_a_worker_waits_for_kafka_and_says_so_once(settings: Settings) -> None:
 
 
 def test_a_changelog_has_as_many_partitions_as_the_log(settings: Settings, kafka_admin: AdminClient) -> None:
-    admin, topic = TopicAdmin(settings), f"{settings.analytics_group}-facts-changelog"
-    assert admin.ensure_changelog(topic) == settings.partitions
-    assert admin.ensure_changelog(topic) == settings.partitions
-    other = f"{settings.analytics_group}-other"
+    admin = TopicAdmin(settings)
+    found = admin.ensure_changelog("facts", "x+/")
+    assert found == (
+        "facts-x-_",
+        f"{settings.analytics_group}-facts-x-_-changelog",
+        settings.partitions,
+    )
+    assert admin.ensure_changelog("facts", "x+/") == found
+    other = f"{settings.analytics_group}-other-x-changelog"
     kafka_admin.create_topics([NewTopic(other, 3, 1)])[other].result(30)
-    with pytest.raises(LogError, match=r"3 partitions and events-.* has 4.*JOBTRAIL_ANALYTICS_GROUP="):
-        admin.ensure_changelog(other)
+    with pytest.raises(LogError, match=r"3 partitions and events-.* has 4.*JOBTRAIL_ANALYTICS_GROUP=.*-2"):
+        admin.ensure_changelog("other", "x")
+
+
+def created(count: int) -> list[e.JobEvent]:
+    return [
+        e.JobCreated(job_id=job_id, occurred_at=datetime.now(UTC), config_type="sync", config_id="c")
+        for job_id in range(count)
+    ]
+
+
+def work_to_the_end(settings: Settings, admin: AdminClient, **more: str) -> None:
+    """A worker that commits all there is, and is told to stop."""
+
+    def done() -> bool:
+        known = {part: end for part, end in ends(settings).items() if end > 0}
+        try:
+            return committed(settings, admin) == known
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.COORDINATOR_LOAD_IN_PROGRESS:
+                raise
+            return False
+
+    with started(settings, "analytics", **more) as worker:
+        await_("committed", done)
+        assert worker.end() == 0
+
+
+def test_a_gap_between_commits_and_log_is_a_loud_stop(settings: Settings, kafka_admin: AdminClient) -> None:
+    """A log that begins late is read from there; what was lost after a commit is named."""
+    publish(settings, [pair(event) for event in created(20)])
+    begins = {part: end // 2 for part, end in ends(settings).items()}
+    _cut(settings, kafka_admin, begins)
+    work_to_the_end(settings, kafka_admin, JOBTRAIL_ANALYTICS_INTERVAL="0.5")
+    needed = ends(settings)
+    publish(settings, [pair(event) for event in created(20)])
+    lost = next(part for part, end in ends(settings).items() if end > needed[part] + 1)
+    _cut(settings, kafka_admin, {lost: needed[lost] + 1})
+    with started(settings, "analytics") as worker:
+        line = worker.await_line("no longer in the log")
+        assert worker.process.wait(PATIENCE) == 1
+    assert f"partition {lost}: group {settings.analytics_group} needs offsets {needed[lost]} to" in line
+    assert f"JOBTRAIL_ANALYTICS_GROUP={settings.analytics_group}-2" in line
+    assert committed(settings, kafka_admin)[lost] == needed[lost]
+    work_to_the_end(
+        settings.model_copy(update={"analytics_group": f"{settings.analytics_group}-2"}), kafka_admin
+    )
+
+
+def _cut(settings: Settings, admin: AdminClient, begins: dict[int, int]) -> None:
+    places = [TopicPartition(settings.events_topic, part, begin) for part, begin in begins.items()]
+    for deleted in admin.delete_records(places).values():
+        deleted.result(30)
+
+
+def test_a_log_that_ends_before_what_was_committed_is_refused(
+    settings: Settings, kafka_admin: AdminClient
+) -> None:
+    place = TopicPartition(settings.events_topic, 1, 7)
+    asked = [ConsumerGroupTopicPartitions(settings.analytics_group, [place])]
+    kafka_admin.alter_consumer_group_offsets(asked)[settings.analytics_group].result(30)
+    with pytest.raises(LogError, match=r"partition 1: .* goes on at offset 7, but the log ends at 0"):
+        GroupOffsets(settings).next()
+
+
+def test_a_log_made_anew_while_no_worker_ran_is_refused(settings: Settings, kafka_admin: AdminClient) -> None:
+    publish(settings, [pair(event) for event in created(20)])
+    work_to_the_end(settings, kafka_admin)
+    make_anew(settings, kafka_admin)
+    with started(settings, "analytics") as worker:
+        line = worker.await_line("was made anew")
+        assert worker.process.wait(PATIENCE) == 1
+    assert f"topic {settings.events_topic} was made anew" in line
+    assert f"JOBTRAIL_ANALYTICS_GROUP={settings.analytics_group}-2" in line
+
+
+def test_a_kafka_that_goes_before_partitions_are_ours_is_waited_for(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The offsets are asked by another client, which may find it away first."""
+    stop, asked = threading.Event(), []
+
+    def next_(self: GroupOffsets) -> dict[int, int]:
+        asked.append(1)
+        if len(asked) > 1:
+            stop.set()
+        gone = settings.model_copy(update={"kafka_bootstrap_servers": "127.0.0.1:1"})
+        return real(self if len(asked) > 1 else GroupOffsets(gone))
+
+    real = GroupOffsets.next
+    monkeypatch.setattr(GroupOffsets, "next", next_)
+    with caplog.at_level("INFO", "jobtrail"):
+        run_analytics(settings, stop)
+    assert len(asked) == 2
+    [said_of_it] = [line for line in caplog.messages if "does not answer" in line]
+    assert said_of_it.count("Kafka at 127.0.0.1:1") == 1
 
 
 def client(**given: str) -> Settings:

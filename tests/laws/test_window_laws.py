@@ -179,3 +179,29 @@ def test_a_stream_that_runs_for_days_keeps_few_points_and_no_count_is_lost() -> 
     assert sum(tumbling) == 10 * 198 + 10
     assert said(results) == by_polars(log)
     assert max(map(len, facts.values())) < 3_000
+
+
+def test_a_stream_that_is_silent_while_its_job_lives_does_not_rise_twice() -> None:
+    """Counters are cumulative: what they were is needed for as long as the job is heard."""
+    facts: dict[bytes, bytes] = {}
+    partition = Partition(0, facts, LATENESS)
+    about: dict[str, Any] = {"job_id": 1, "attempt_number": 0}
+    log: list[e.JobEvent] = []
+    results: list[e.WindowComputed] = []
+    for hour in range(121):
+        at = UNTIL + timedelta(hours=hour)
+        event: e.JobEvent = e.AttemptHeartbeat(occurred_at=at, **about)
+        if hour in (0, 120):
+            counters: dict[str, Any] = {"sequence": hour + 1, "records_emitted": 1_000_000 + hour}
+            event = e.StreamStats(occurred_at=at, stream_name="s", reporter="platform", **counters, **about)
+        log.append(event)
+        results += step(partition, facts, messages([(hour, event)], first=hour))
+        if hour % 50 == 0:
+            partition = Partition(0, facts, LATENESS)
+    assert said(results) == by_polars(log)
+    # Both are forgotten once the job is silent.
+    other = e.JobCreated(
+        job_id=2, occurred_at=UNTIL + timedelta(hours=200), config_type="sync", config_id="c"
+    )
+    step(partition, facts, messages([(200, other)], first=len(log)))
+    assert list(facts) == [b"[0,2]"]
