@@ -54,6 +54,24 @@ class Away:
         self._said = False
 
 
+class Refused:
+    """Says once what Postgres refuses, and what is not done for it, until it is done again."""
+
+    def __init__(self, undone: str, logger: logging.Logger) -> None:
+        self._undone, self._logger = undone, logger
+        self._said: type[psycopg.Error] | None = None
+
+    def again(self, error: psycopg.Error) -> None:
+        """It refuses."""
+        if self._said is not type(error):
+            self._logger.error("%s, and tried again; Postgres says: %s", self._undone, in_one_line(error))
+        self._said = type(error)
+
+    def over(self) -> None:
+        """It was done."""
+        self._said = None
+
+
 def until_it_answers(
     away: Away, stop: threading.Event, ask: Callable[[], T], patience: float = math.inf
 ) -> T:
@@ -82,8 +100,12 @@ def until_it_answers(
 
 def database_away(database_url: str, error: psycopg.Error) -> ServerAwayError:
     """The error for a Postgres that does not answer, without its password."""
-    detail = " ".join(str(error).split()) or type(error).__name__
-    return ServerAwayError("Postgres", shown_address(database_url), DATABASE_SETTING, detail)
+    return ServerAwayError("Postgres", shown_address(database_url), DATABASE_SETTING, in_one_line(error))
+
+
+def in_one_line(error: psycopg.Error) -> str:
+    """What Postgres says."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def shown_address(database_url: str) -> str:

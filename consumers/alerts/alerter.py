@@ -8,7 +8,9 @@
   alert is kept, and can be listed, but not sent. A rebuild changes neither checkpoint nor state.
 - An alert's id is a hash of rule, version, subject and window. One alerter judges at a time (an advisory
   lock for the transaction), and another one finds the checkpoint where the first has left it.
-- What comes late is judged in the next minute: an open alert that no longer holds resolves.
+- What comes late is judged in the next minute: an open alert that no longer holds resolves. What comes later
+  than OVERLAP after it happened is judged once all is read again: each minute, or each fifty times as long as
+  that takes.
 - When Kafka was away, producers have a minute to deliver what they kept.
 """
 
@@ -45,7 +47,7 @@ from jobtrail.consumers.alerts.rule_file import load
 from jobtrail.consumers.alerts.rules import MINUTE, Rule, RuleSet
 from jobtrail.consumers.alerts.webhook import Target
 from jobtrail.consumers.ends import Log, Topic
-from jobtrail.consumers.waiting import Away, database_address, database_away
+from jobtrail.consumers.waiting import Away, Refused, database_address, database_away
 from jobtrail.errors import JobtrailError, ServerAwayError
 from jobtrail.events import decision_id
 from jobtrail.kinds import micros
@@ -53,6 +55,8 @@ from jobtrail.projections.generation import check_version, named_statements
 from jobtrail.projections.store import PROJECTION_SET
 from jobtrail.projections.tables import VERSION
 from jobtrail.settings import Settings
+
+log = logging.getLogger("jobtrail.alerts")
 
 SQL: Final = named_statements("alerter.sql", "consumers/alerts")
 #: Held while one alerter judges.
@@ -160,14 +164,15 @@ class Alerter:
         self._database_url = database_address(settings)
         self._database: psycopg.Connection[Any] | None = None
         self._known = Known(settings.pickup_limit)
-        #: Ends of the log that the read models had not reached when seen, and the moment; oldest first.
+        #: Ends of the log that the read models had not reached, and when seen: one a minute; oldest first.
         self._unmet: deque[tuple[datetime, Topic]] = deque()
         self._not_before = 0.0
 
     def look(self) -> int:
         """Judges what can be judged; how many alerts triggered or resolved.
 
-        Raises ServerAwayError, NotFoundError where there is no event log, and VersionError.
+        Raises ServerAwayError, NotFoundError where there is no event log, VersionError, and psycopg.Error for
+        what Postgres refuses.
         """
         try:
             connection = self._connected()
@@ -185,6 +190,9 @@ class Alerter:
         except psycopg.OperationalError as error:
             self.close()
             raise database_away(self._database_url, error) from error
+        except psycopg.Error:
+            self.close()  # some of them end the session
+            raise
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._database is None:
@@ -212,7 +220,8 @@ class Alerter:
             return True, timedelta(0), 0
         while self._unmet and not self._lacking(connection, self._unmet[0][1]):
             self._unmet.popleft()
-        self._unmet.append((at, topic))
+        if not self._unmet or at - self._unmet[-1][0] >= timedelta(minutes=1):
+            self._unmet.append((at, topic))
         return False, self._clock(connection) - self._unmet[0][0], lacking
 
     def _lacking(self, connection: psycopg.Connection[Any], topic: Topic) -> int:
@@ -302,8 +311,13 @@ class _Telling:
             after, to = spans[rule.kind != "lag"]
             if to <= after:
                 continue
+            gone = {name: one for (of, name), one in still.items() if of == rule.name}
             for subject in subjects(rule, facts, self._rules.pauses):
-                self._follow(rule, subject, still.get((rule.name, subject.name)), after, to)
+                self._follow(rule, subject, gone.pop(subject.name, None), after, to)
+            for one in gone.values():
+                self._resolve(
+                    one, to, "there is nothing to judge it by any more: no run for long, or out of scope"
+                )
         return self._told
 
     def _opened(self) -> list[Open]:
@@ -400,6 +414,7 @@ def run_alerter(
     """
     away = {server: Away(server, level) for server in ("Kafka", "Postgres")}
     lacking = Away("The event log or the read models", level)
+    refused = Refused("alerts are not judged", log)
     with contextlib.closing(Alerter(settings, rules.rules)) as alerter, delivering(settings, rules.targets):
         while True:
             try:
@@ -408,7 +423,10 @@ def run_alerter(
                 away[error.server].gone(error)
             except JobtrailError as error:
                 lacking.gone(error)
+            except psycopg.Error as error:
+                refused.again(error)
             else:
+                refused.over()
                 for server in (*away.values(), lacking):
                     server.back()
             if stop.wait(LOOK):

@@ -47,9 +47,9 @@ INSERT INTO jobtrail.alert_outbox (event_id, channel, alert_id, status, body)
 VALUES (%(event_id)s, %(channel)s, %(alert_id)s, %(status)s, %(body)s)
 ON CONFLICT DO NOTHING
 ;
--- lag: What was seen of the lag at a minute.
+-- lag: What was seen of the lag at a minute: at its first look, which is the one that it is judged by.
 INSERT INTO jobtrail.alert_lags (at, behind, messages) VALUES (%(at)s, %(behind)s, %(messages)s)
-ON CONFLICT (at) DO UPDATE SET behind = excluded.behind, messages = excluded.messages
+ON CONFLICT (at) DO NOTHING
 ;
 -- forget_lags: What was seen of the lag long ago.
 DELETE FROM jobtrail.alert_lags WHERE at < %(before)s

@@ -28,7 +28,7 @@ class Run:
     began: int
     ended: int
     outcome: Outcome
-    #: That it moved, over all attempts; None: nobody counted.
+    #: That it moved, as its job's totals count them; None: nobody counted.
     records: int | None = None
     #: What tells one config error from another; None: it did not end with one.
     config_error: str | None = None

@@ -7,10 +7,7 @@ SELECT
     (extract(epoch FROM j.created_at) * 1000000)::bigint AS began,
     (extract(epoch FROM over.at) * 1000000)::bigint AS ended,
     CASE j.status WHEN 'incomplete' THEN 'failed' ELSE j.status END AS outcome,
-    (
-        SELECT sum(coalesce(t.records_committed, t.records_emitted))::bigint
-        FROM jobtrail.attempt_totals t WHERE t.job_id = j.job_id
-    ) AS records,
+    coalesce(j.records_committed, j.records_emitted)::bigint AS records,
     CASE WHEN j.status IN ('failed', 'incomplete') AND j.failure_reason ->> 'failureType' = 'config_error'
         THEN concat_ws(
             ': ',

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -22,7 +23,14 @@ from psycopg.rows import class_row
 
 from jobtrail.consumers.alerts.rules import RuleSet
 from jobtrail.consumers.alerts.webhook import Target, WebhookError, post, target
-from jobtrail.consumers.waiting import Away, StoppedError, database_address, database_away, until_it_answers
+from jobtrail.consumers.waiting import (
+    Away,
+    Refused,
+    StoppedError,
+    database_address,
+    database_away,
+    until_it_answers,
+)
 from jobtrail.errors import PublishError
 from jobtrail.events import AlertEvent, AlertResolved, AlertTriggered
 from jobtrail.producers.client import PLAIN
@@ -44,8 +52,8 @@ CONFIRM_TIMEOUT: Final = 30.0
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 600.0
 WEBHOOK_PATIENCE: Final = 86_400.0
-#: Posted at the same time.
-POSTING: Final = 2
+#: Threads that post; webhooks are dealt out among them, so that one that hangs holds up few others.
+POSTING: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +131,7 @@ class Outbox:
                 self._database_url, autocommit=True, connect_timeout=10, application_name="jobtrail-alerts"
             ) as connection:
                 yield connection
-        except psycopg.Error as error:
+        except psycopg.OperationalError as error:
             raise database_away(self._database_url, error) from error
 
     def publish(self) -> int:
@@ -169,15 +177,18 @@ class Outbox:
             if receipt.error or not receipt.done
         }
 
-    def post(self) -> bool:
-        """Posts one that is due; False: none was. Raises ServerAwayError."""
-        values = {"channels": list(self._targets)}
-        with (
-            self._connection() as connection,
-            connection.transaction(),
-            connection.cursor(row_factory=class_row(Kept)) as cursor,
-        ):
-            row = cursor.execute(SQL["take_webhook"], values).fetchone()
+    def post(self, place: int = 0, of: int = 1) -> bool:
+        """Posts one that is due to each webhook, in turn; False: none was. Raises ServerAwayError.
+
+        `place`, `of`: which share of the webhooks, of how many.
+        """
+        with self._connection() as connection:
+            posted = [self._post_one(connection, channel) for channel in [*self._targets][place::of]]
+        return any(posted)
+
+    def _post_one(self, connection: psycopg.Connection[Any], channel: str) -> bool:
+        with connection.transaction(), connection.cursor(row_factory=class_row(Kept)) as cursor:
+            row = cursor.execute(SQL["take_webhook"], {"channel": channel}).fetchone()
             if row is None:
                 return False
             about = {"event_id": row.event_id, "channel": row.channel}
@@ -237,42 +248,43 @@ def delivering(settings: Settings, targets: Mapping[str, Target]) -> Iterator[No
     """Delivers in threads of its own until the end of the block."""
     stop = threading.Event()
     outbox = Outbox(settings, targets)
-    works: list[Callable[[], object]] = [outbox.publish, *[outbox.post] * (POSTING if targets else 0)]
+    posting = min(len(targets), POSTING)
+    works: list[tuple[Callable[[], object], bool]] = [(outbox.publish, False), (outbox.forget_orphans, True)]
+    works += [(partial(outbox.post, place, posting), False) for place in range(posting)]
     threads = [
-        threading.Thread(target=_run, args=(work, stop), name="jobtrail-alert-outbox", daemon=True)
-        for work in works
+        threading.Thread(target=_run, args=(work, stop), kwargs={"once": once}, daemon=True)
+        for work, once in works
     ]
-    orphans = threading.Thread(target=_run_once, args=(outbox.forget_orphans, stop), daemon=True)
-    for thread in (*threads, orphans):
+    for thread in threads:
         thread.start()
     try:
         yield
     finally:
         stop.set()
-        for thread in (*threads, orphans):
+        for thread in threads:
             thread.join()
         outbox.close()
 
 
-def _run(work: Callable[[], object], stop: threading.Event) -> None:
-    away, said = Away("Postgres", logging.DEBUG), False
+def _run(work: Callable[[], object], stop: threading.Event, *, once: bool) -> None:
+    """Does it again and again, or until it was done once; what goes wrong is said once, and tried again."""
+    away = Away("Postgres", logging.DEBUG)  # the alerter says so already
+    refused, said = Refused("alerts are not delivered", log), False
     while not stop.is_set():
         more: object = None
         try:
             more = until_it_answers(away, stop, work)
+            if once:
+                return
             said = False
+            refused.over()
         except StoppedError:
             return
         except PublishError as error:
             if not said:
                 log.warning("%s", error)
             said = True
+        except psycopg.Error as error:
+            refused.again(error)
         if not more:
             stop.wait(INTERVAL)
-
-
-def _run_once(work: Callable[[], None], stop: threading.Event) -> None:
-    try:
-        until_it_answers(Away("Postgres", logging.DEBUG), stop, work)
-    except StoppedError:
-        return

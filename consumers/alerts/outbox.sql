@@ -1,15 +1,21 @@
--- take_topic: What is to be published, in the order in which it came about; passed by where somebody else has it.
-SELECT event_id::text, channel, alert_id::text, status, body, kept_at, tries
-FROM jobtrail.alert_outbox
-WHERE channel IN ('topic', 'log') AND delivered_at IS NULL AND given_up_at IS NULL
-ORDER BY kept_at, event_id, channel
-LIMIT %(limit)s
-FOR UPDATE SKIP LOCKED
-;
--- take_webhook: One that is due, and whose alert has nothing older to be posted there.
+-- take_topic: What is to be published, in the order in which it came about, and whose alert has nothing older to be
+-- published; passed by where somebody else has it.
 SELECT event_id::text, channel, alert_id::text, status, body, kept_at, tries
 FROM jobtrail.alert_outbox o
-WHERE channel LIKE 'webhook:%%' AND channel = ANY(%(channels)s::text[])
+WHERE channel IN ('topic', 'log') AND delivered_at IS NULL AND given_up_at IS NULL
+    AND NOT EXISTS (
+        SELECT FROM jobtrail.alert_outbox older
+        WHERE older.alert_id = o.alert_id AND older.channel = o.channel AND older.kept_at < o.kept_at
+            AND older.delivered_at IS NULL AND older.given_up_at IS NULL
+    )
+ORDER BY kept_at, event_id, channel
+LIMIT %(limit)s
+FOR UPDATE OF o SKIP LOCKED
+;
+-- take_webhook: One that is due at a webhook, and whose alert has nothing older to be posted there.
+SELECT event_id::text, channel, alert_id::text, status, body, kept_at, tries
+FROM jobtrail.alert_outbox o
+WHERE channel = %(channel)s
     AND delivered_at IS NULL AND given_up_at IS NULL AND next_try_at <= clock_timestamp()
     AND NOT EXISTS (
         SELECT FROM jobtrail.alert_outbox older

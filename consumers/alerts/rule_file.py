@@ -293,8 +293,8 @@ class _Reading:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         if (
             not number
-            or (whole and value != int(value))
             or not threshold.lowest <= value <= threshold.highest
+            or (whole and value != int(value))
         ):
             kind = "a whole number" if whole else "a number"
             between = f"from {threshold.lowest:g} to {threshold.highest:g}"

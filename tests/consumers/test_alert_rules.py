@@ -117,6 +117,8 @@ MISTAKES = {
     ("factor = 3", "factor = 1"): (16, "is 1, and must be a number from 1.5 to 1000"),
     ("factor = 3", "factor = nan"): (16, "is nan, and must be a number from 1.5 to 1000"),
     ("factor = 3", "min_history = 4.5"): (16, "is 4.5, and must be a whole number from 4 to 1000"),
+    ("factor = 3", "min_history = inf"): (16, "is inf, and must be a whole number from 4 to 1000"),
+    ("factor = 3", "min_history = nan"): (16, "is nan, and must be a whole number from 4 to 1000"),
     ('["log", "ops"]', '["log", "opps"]'): (11, "'opps' is none of log, ops; did you mean 'ops'?"),
     ('["log", "ops"]', '"log"'): (11, "is 'log', and must be a list of names"),
     ('[\n    "c-1",  # ]\n    "c-2",\n]', "[]"): (6, "is an empty list; leave it out for all"),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import psycopg
 import pytest
 from alert_scenes import CONNECTION, ZERO, Scene, hours, rule, run_at
 from cli_scenes import environment
@@ -17,7 +21,9 @@ from projecting import publish, query
 
 from jobtrail import events as e
 from jobtrail.consumers.alerts import alerter as module
-from jobtrail.consumers.alerts.rules import HOUR, MINUTE, RuleKind
+from jobtrail.consumers.alerts.alerter import LOOKBACK
+from jobtrail.consumers.alerts.reading import read_runs
+from jobtrail.consumers.alerts.rules import HOUR, MINUTE, RuleKind, RuleSet
 from jobtrail.consumers.projector import project_until_caught_up
 from jobtrail.consumers.rebuild import Options, rebuild
 from jobtrail.settings import Settings
@@ -251,3 +257,111 @@ def test_dead_letters_are_told_of(settings: Settings, scenes: Callable[..., Scen
     scene.now += timedelta(hours=2)
     assert scene.alerter.look() == 1
     assert scene.alerts() == [(letters.name, False, True)]
+
+
+def test_what_a_retry_moved_again_counts_once(scene: Scene) -> None:
+    """A full refresh that was tried twice moved what its last attempt did."""
+    job: dict[str, Any] = {"job_id": 9_001, "occurred_at": hours(1)}
+    users = [{"name": "users", "sync_mode": "full_refresh"}]
+    made: dict[str, Any] = {
+        "config_type": "sync",
+        "config_id": CONNECTION,
+        "connection_id": CONNECTION,
+        "streams": users,
+    }
+    counted: dict[str, Any] = {"stream_name": "users", "reporter": "platform", "records_committed": 100}
+    scene.publish(
+        [
+            e.JobCreated(**job, **made),
+            *(
+                event
+                for number, ends in enumerate((e.AttemptFailed, e.AttemptSucceeded))
+                for event in (
+                    e.AttemptStarted(**job, attempt_number=number, worker="w"),
+                    e.StreamStats(**job, **counted, attempt_number=number, sequence=1),
+                    ends(**job, attempt_number=number),
+                )
+            ),
+        ]
+    )
+    project_until_caught_up(scene.settings)
+    assert scene.settings.database_url is not None
+    with psycopg.connect(scene.settings.database_url) as connection:
+        found = {run.job_id: run for run in read_runs(connection, hours(-1), hours(2), 60.0)}
+    assert (found[9_001].outcome, found[9_001].records) == ("succeeded", 100)
+
+
+def test_an_alert_resolves_when_nothing_is_left_to_judge_it_by(scene: Scene) -> None:
+    """No run within the weeks that are kept, long after."""
+    scene.happen(run_at(1, records=0))
+    assert scene.look(1) == 1
+    weeks = LOOKBACK / timedelta(hours=1)
+    assert scene.look(weeks) == 0
+    assert scene.look(weeks + 2, scene.another()) == 1
+    assert scene.alerts() == [(ZERO.name, False, True)]
+    ((resolution,),) = query(scene.settings, "SELECT resolution FROM jobtrail.alerts")
+    assert "nothing to judge it by" in resolution
+    assert scene.waiting() == [("topic", "triggered"), ("topic", "resolved")]
+
+
+def test_what_one_deliverer_holds_is_not_overtaken(scene: Scene) -> None:
+    """A resolution is published after what it resolves, though somebody else is to publish that."""
+    scene.happen(run_at(1, records=0), run_at(2))
+    assert scene.look(1) + scene.look(2) == 2
+    assert scene.settings.database_url is not None
+    with psycopg.connect(scene.settings.database_url) as other:
+        other.execute("SELECT FROM jobtrail.alert_outbox WHERE status = 'triggered' FOR UPDATE")
+        assert scene.deliver() == 0
+    assert scene.deliver() == 2
+    assert [type(event) for event in scene.told()] == [e.AlertTriggered, e.AlertResolved]
+
+
+def test_a_minutes_lag_is_what_its_first_look_saw(scenes: Callable[..., Scene]) -> None:
+    """By that it was judged; what waits to be folded is kept once a minute."""
+    scene = scenes(rule(RuleKind.LAG))
+    scene.look(0)
+    scene.happen(run_at(0), project=False)
+    seen = "SELECT behind, messages FROM jobtrail.alert_lags WHERE at > '2026-03-02 00:10Z'"
+    for second in (0, 5, 10):
+        scene.now = hours(0.25) + timedelta(seconds=second)
+        scene.alerter.look()
+    first = query(scene.settings, seen)
+    assert [(behind, messages > 0) for behind, messages in first] == [(timedelta(0), True)]
+    assert len(scene.alerter._unmet) == 1
+    scene.now = hours(0.25) + timedelta(seconds=60)
+    scene.alerter.look()
+    assert len(scene.alerter._unmet) == 2
+    assert query(scene.settings, f"{seen} ORDER BY at LIMIT 1") == first
+
+
+def test_what_postgres_refuses_is_said_once_and_tried_again(
+    settings: Settings, scene: Scene, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no server that is away: somebody has to do something about it."""
+    monkeypatch.setattr(module, "LOOK", 0.1)
+    scene.happen(run_at(1, records=0))
+    assert scene.look(1) == 1
+    assert settings.database_url is not None
+    stop = threading.Event()
+    prepared = module.Prepared(RuleSet((ZERO,)), {})
+    running = threading.Thread(target=module.run_alerter, args=(settings, prepared, stop))
+    with psycopg.connect(settings.database_url, autocommit=True) as connection:
+        for table in (b"alert_outbox", b"alert_checkpoint"):
+            connection.execute(b"ALTER TABLE jobtrail." + table + b" RENAME TO gone_" + table)
+        running.start()
+        try:
+            time.sleep(4)
+            said = [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+            for table in (b"alert_outbox", b"alert_checkpoint"):
+                connection.execute(b"ALTER TABLE jobtrail.gone_" + table + b" RENAME TO " + table)
+            until = time.monotonic() + 30
+            while scene.waiting():
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            assert running.is_alive()
+        finally:
+            stop.set()
+            running.join()
+    # Two that deliver: one publishes, one looks for what nobody takes.
+    assert len([line for line in said if "are not delivered" in line and "alert_outbox" in line]) == 2
+    assert len([line for line in said if "are not judged" in line and "alert_checkpoint" in line]) == 1

@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -20,7 +21,7 @@ from alert_scenes import Scene, rule, run_at
 from projecting import query
 from webhook_receiver import HOOK, SECRET, Receiver, receiving
 
-from jobtrail.consumers.alerts.outbox import Outbox
+from jobtrail.consumers.alerts.outbox import Outbox, delivering
 from jobtrail.consumers.alerts.rules import RuleKind
 from jobtrail.consumers.alerts.webhook import WebhookError, post, target
 from jobtrail.errors import SettingError
@@ -209,3 +210,42 @@ def test_what_was_for_a_webhook_that_is_no_more_is_said(
     assert "the rules have no webhook ops any more" in caplog.text
     given_up = "SELECT channel, problem FROM jobtrail.alert_outbox WHERE given_up_at IS NOT NULL"
     assert query(scene.settings, given_up) == [("webhook:ops", "the rules have no such webhook any more")]
+
+
+def test_one_that_hangs_holds_up_no_other(scene: Scene, receiver: Receiver) -> None:
+    """However much waits for it, and however long that has waited."""
+    released = threading.Event()
+    more = (
+        "INSERT INTO jobtrail.alert_outbox (event_id, channel, alert_id, status, body, next_try_at)"
+        " SELECT gen_random_uuid(), 'webhook:slow', gen_random_uuid(), status, body, kept_at - interval '1 h'"
+        " FROM jobtrail.alert_outbox, generate_series(1, 20) WHERE channel = 'webhook:ops' RETURNING 1"
+    )
+    with receiving() as slow:
+        slow.answers = [lambda _: released.wait(30)] * 20
+        assert len(query(scene.settings, more)) == 20
+        with delivering(scene.settings, {"slow": slow.target, "ops": receiver.target}):
+            until = time.monotonic() + 5
+            while not receiver.heard and time.monotonic() < until:
+                time.sleep(0.05)
+            heard, hung = len(receiver.heard), len(slow.heard)
+            released.set()
+    assert (heard, hung) == (1, 1)
+
+
+def test_each_webhook_has_its_turn(scene: Scene, receiver: Receiver) -> None:
+    """Where there are more of them than threads."""
+    more = (
+        "INSERT INTO jobtrail.alert_outbox (event_id, channel, alert_id, status, body)"
+        " SELECT gen_random_uuid(), 'webhook:' || number % 3, gen_random_uuid(), status, body"
+        " FROM jobtrail.alert_outbox, generate_series(0, 8) number WHERE channel = 'webhook:ops' RETURNING 1"
+    )
+    assert len(query(scene.settings, more)) == 9
+    outbox = Outbox(scene.settings, {str(number): receiver.target for number in range(3)})
+    left = (
+        "SELECT channel, count(*) FROM jobtrail.alert_outbox WHERE delivered_at IS NULL AND channel ~ '[0-9]'"
+        " GROUP BY channel ORDER BY channel"
+    )
+    assert outbox.post()
+    assert query(scene.settings, left) == [(f"webhook:{number}", 2) for number in range(3)]
+    assert outbox.post(0, 2)
+    assert query(scene.settings, left) == [("webhook:0", 1), ("webhook:1", 2), ("webhook:2", 1)]
