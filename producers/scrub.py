@@ -256,9 +256,15 @@ class Secrets:
 
     def _literal(self, literal: str) -> str:
         said = _spoken(literal)
-        if said is None or (scrubbed := shown(self.text(said))) == said:
+        if said is None:
             return literal
-        return json.dumps(scrubbed)
+        text = said
+        for _ in range(_ROUNDS):  # a control character that is shown may end a word
+            scrubbed = shown(self.text(text))
+            if scrubbed == text:
+                break
+            text = scrubbed
+        return literal if text == said else json.dumps(text)
 
 
 def _spoken(literal: str) -> str | None:

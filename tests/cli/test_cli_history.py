@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from cli_scenes import NASTY, START, failed_job, jobtrail, made, publish
+from cli_scenes import NASTY, failed_job, jobtrail, made, publish, start
 
 from jobtrail import events as e
 from jobtrail.api import past
@@ -18,8 +18,8 @@ JOB = 7
 
 
 def at(seconds: float) -> str:
-    """A moment of some seconds after START, as a person types it."""
-    return (START + timedelta(seconds=seconds)).isoformat()
+    """A moment of some seconds after `start`, as a person types it."""
+    return (start() + timedelta(seconds=seconds)).isoformat()
 
 
 def test_events_are_shown_as_they_happened(settings: Settings) -> None:

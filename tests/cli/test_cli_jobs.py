@@ -12,13 +12,13 @@ from datetime import datetime
 from cli_scenes import (
     COMMAND,
     NASTY,
-    START,
     created,
     environment,
     failed_job,
     jobtrail,
     made,
     publish,
+    start,
     succeeded_job,
 )
 
@@ -48,7 +48,7 @@ def test_a_job_that_waits_is_listed_with_when_it_was_made(settings: Settings) ->
     (row,) = jobtrail(settings, "jobs", "list").stdout.splitlines()[1:]
     cells = re.split(r" {2,}", row.strip())
     assert cells[:4] == ["3", "pending", "sync", "connection-1"]
-    assert datetime.fromisoformat(cells[4]).astimezone() == START
+    assert datetime.fromisoformat(cells[4]).astimezone() == start()
     assert cells[5:] == ["-"] * 5
 
 

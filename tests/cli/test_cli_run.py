@@ -9,6 +9,7 @@ import psycopg
 from cli_scenes import jobtrail
 
 from jobtrail.consumers.projector import project_until_caught_up
+from jobtrail.producers.spool_send import spooled
 from jobtrail.settings import Settings
 
 
@@ -72,9 +73,17 @@ def test_a_job_of_run_or_tap_has_the_scope_that_is_named(settings: Settings, tmp
             assert (found.returncode, says in found.stderr) == (2, True), found.stderr
 
 
-def test_run_without_servers_says_what_to_start(settings: Settings, tmp_path: Path) -> None:
-    """It starts none itself."""
+def test_run_without_servers_keeps_the_job_on_the_disk_and_says_what_to_start(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """It starts none itself; without a spool either, nothing runs untracked."""
     mine = Settings(home=tmp_path / "empty", cache=settings.cache)
-    found = jobtrail(mine, "run", "--connection", "c-1", *connectors(tmp_path))
-    assert (found.returncode in {2, 3}, found.stderr.count("\n")) == (True, 1)
-    assert "jobtrail up" in found.stderr
+    arguments = ("run", "--connection", "c-1", *connectors(tmp_path))
+    kept = jobtrail(mine, *arguments)
+    assert kept.returncode == 0, kept.stderr
+    assert "jobtrail up" in kept.stderr
+    assert "`jobtrail spool send` delivers them" in kept.stderr
+    assert sum(left.events for left in spooled(mine)) > 3
+    refused = jobtrail(mine, *arguments, JOBTRAIL_SPOOL="off")
+    assert (refused.returncode in {2, 3}, refused.stderr.count("\n")) == (True, 1)
+    assert "jobtrail up" in refused.stderr

@@ -211,6 +211,9 @@ def test_a_stopped_projector_that_wakes_up_after_it_was_replaced_writes_nothing(
         first.send_signal(signal.SIGCONT)
         publish_jobs(settings, range(30, 40))
         wait_for(settings, "SELECT count(*) = 40 FROM jobtrail.jobs", 60)
+        until = time.monotonic() + 60
+        while "answers again" not in (tmp_path / "first").read_text() and time.monotonic() < until:
+            time.sleep(0.1)
         time.sleep(1)
     assert jobs(settings) == [*range(40)]
     assert checkpoints(settings) == 40

@@ -6,6 +6,7 @@ import base64
 import json
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,6 @@ def test_java_reads_every_event_type(java_library: Path) -> None:
         assert row["event_id"] == event.event_id
         assert row.keys() == type(event).model_fields.keys()
         for field, value in event.model_dump(exclude={"event_id", "occurred_at", "quota_reset_at"}).items():
-            assert row[field] == value, field
+            assert row[field] == (micros(value) if isinstance(value, datetime) else value), field
         shown = row["occurred_at"]
         assert shown == micros(event.occurred_at) or str(event.occurred_at.year) in str(shown)

@@ -163,7 +163,7 @@ def test_the_tap_passes_any_bytes_unchanged(lines: list[bytes]) -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
-    nowhere = Settings(home=Path("/nonexistent"))
+    nowhere = Settings(home=Path("/nonexistent"), spool="off")
     result = tap(connection_id="c", settings=nowhere, stdin=source, stdout=sink, line_limit=1000)
     os.close(sink)
     writer.join(30)

@@ -262,10 +262,17 @@ def test_ctrl_c_cancels(
     settings: Settings, source: Callable[..., str], destination: Callable[..., str]
 ) -> None:
     handler = signal.getsignal(signal.SIGINT)
-    timer = threading.Timer(1.0, lambda: signal.raise_signal(signal.SIGINT))
-    timer.start()
+
+    def interrupt() -> None:
+        while signal.getsignal(signal.SIGINT) is handler:
+            time.sleep(0.01)
+        time.sleep(1)
+        signal.raise_signal(signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt, daemon=True)
+    interrupting.start()
     result = go(settings, source(slow=0.01), destination())
-    timer.join()
+    interrupting.join(10)
     assert (result.outcome, result.exit_status) == ("cancelled", 130)
     assert one(published(settings), events.Cancelled).attempt_number is None
     assert signal.getsignal(signal.SIGINT) is handler
