@@ -48,7 +48,7 @@ from jobtrail.consumers.alerts.rules import MINUTE, Rule, RuleSet
 from jobtrail.consumers.alerts.webhook import Target
 from jobtrail.consumers.ends import Log, Topic
 from jobtrail.consumers.waiting import Away, Refused, database_address, database_away
-from jobtrail.errors import JobtrailError, ServerAwayError
+from jobtrail.errors import ConflictError, JobtrailError, ServerAwayError
 from jobtrail.events import decision_id
 from jobtrail.kinds import micros
 from jobtrail.projections.generation import check_version, named_statements
@@ -61,6 +61,9 @@ log = logging.getLogger("jobtrail.alerts")
 SQL: Final = named_statements("alerter.sql", "consumers/alerts")
 #: Held while one alerter judges.
 LOCK: Final = (0x6A6F64, 1)
+#: Held for a moment by who begins; and, shared, as long as it runs, by which rules an alerter judges.
+BEGIN_LOCK: Final = (0x6A6F64, 2)
+RULES_LOCK: Final = 0x6A6F65
 #: Seconds between two looks; between looks at read models that are behind; and how long they are waited for.
 LOOK: Final = 5.0
 GLANCE: Final = 0.05
@@ -163,6 +166,8 @@ class Alerter:
         self._log = Log(settings)
         self._database_url = database_address(settings)
         self._database: psycopg.Connection[Any] | None = None
+        #: Whether no other alerter judges by other rules.
+        self._admitted = False
         self._known = Known(settings.pickup_limit)
         #: Ends of the log that the read models had not reached, and when seen: one a minute; oldest first.
         self._unmet: deque[tuple[datetime, Topic]] = deque()
@@ -193,6 +198,33 @@ class Alerter:
         except psycopg.Error:
             self.close()  # some of them end the session
             raise
+
+    def begin(self) -> None:
+        """To be called before `look`. Raises ConflictError while another alerter judges by other rules.
+
+        Each of the two would resolve what the other tells. Raises ServerAwayError, and psycopg.Error.
+        """
+        if self._admitted:
+            return
+        try:
+            connection = self._connected()
+            mine = {"class": RULES_LOCK, "rules": self._rules.digest}
+            with connection.transaction():
+                connection.execute("SELECT pg_advisory_xact_lock(%s, %s)", BEGIN_LOCK)
+                ((others,),) = connection.execute(SQL["others"], mine).fetchall()
+                if others:
+                    raise ConflictError(
+                        "another alerter judges by other rules, and would resolve what these tell; stop it,"
+                        " or give both the same file"
+                    )
+                connection.execute(SQL["judge_by"], mine)
+        except psycopg.OperationalError as error:
+            self.close()
+            raise database_away(self._database_url, error) from error
+        except psycopg.Error:
+            self.close()
+            raise
+        self._admitted = True
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._database is None:
@@ -288,7 +320,7 @@ class Alerter:
         if self._database is not None:
             with contextlib.suppress(psycopg.Error):
                 self._database.close()
-        self._database = None
+        self._database, self._admitted = None, False
 
 
 class _Telling:
@@ -418,6 +450,7 @@ def run_alerter(
     with contextlib.closing(Alerter(settings, rules.rules)) as alerter, delivering(settings, rules.targets):
         while True:
             try:
+                alerter.begin()
                 alerter.look()
             except ServerAwayError as error:
                 away[error.server].gone(error)

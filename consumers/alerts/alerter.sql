@@ -9,6 +9,16 @@ LEFT JOIN (
     WHERE c.projection_set = %(set)s AND c.topic_id = %(topic_id)s
 ) folded USING (log_partition)
 ;
+-- others: Whether an alerter judges by other rules than these.
+SELECT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND classid = %(class)s AND objid <> %(rules)s AND objsubid = 2 AND granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+)
+;
+-- judge_by: From now on, until it disconnects, an alerter judges by these rules.
+SELECT pg_advisory_lock_shared(%(class)s, %(rules)s)
+;
 -- checkpoint: How far alerters have judged; held until the transaction ends.
 SELECT started_at, judged_to, lag_judged_to FROM jobtrail.alert_checkpoint FOR UPDATE
 ;

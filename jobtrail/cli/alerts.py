@@ -288,7 +288,8 @@ def _run(options: Namespace) -> int:
     from jobtrail.consumers.alerts.alerter import prepared, run_alerter
 
     rules = prepared(_file(options, Settings.from_env()))
-    said = f"judging {len(rules.rules.rules)} rules over {{topic}} at {{kafka}}; Ctrl-C ends"
+    count = len(rules.rules.rules)
+    said = f"judging {count} {'rule' if count == 1 else 'rules'} over {{topic}} at {{kafka}}; Ctrl-C ends"
 
     def work(settings: Settings, stop: threading.Event) -> None:
         run_alerter(settings, rules, stop)

@@ -26,6 +26,7 @@ from jobtrail.consumers.alerts.reading import read_runs
 from jobtrail.consumers.alerts.rules import HOUR, MINUTE, RuleKind, RuleSet
 from jobtrail.consumers.projector import project_until_caught_up
 from jobtrail.consumers.rebuild import Options, rebuild
+from jobtrail.errors import ConflictError
 from jobtrail.settings import Settings
 
 
@@ -132,6 +133,28 @@ def test_two_alerters_tell_it_once(scene: Scene) -> None:
     for thread in deliverers:
         thread.join()
     assert len(scene.told()) == 1
+
+
+def test_two_alerters_with_other_rules_do_not_run_at_one_time(scene: Scene) -> None:
+    """Each would resolve what the other tells. The second begins once the first has ended."""
+    first, same = scene.another(), scene.another()
+    other = scene.another(rule(RuleKind.LAG))
+    try:
+        first.begin()
+        first.begin()
+        same.begin()
+        with pytest.raises(ConflictError, match="another alerter judges by other rules"):
+            other.begin()
+        first.close()
+        with pytest.raises(ConflictError):
+            other.begin()
+        same.close()
+        other.begin()
+        with pytest.raises(ConflictError):
+            first.begin()
+    finally:
+        for alerter in (first, same, other):
+            alerter.close()
 
 
 def test_nothing_is_judged_by_half_of_what_happened(scene: Scene) -> None:
