@@ -100,7 +100,7 @@ def follow(
     whose work was not finished, comes again; `event_id` tells.
 
     `types`: event types or their names, one or several; none: all job events. Types of other topics
-    (WorkspaceRegistered, DataplaneHeartbeat) have to be named.
+    (WorkspaceRegistered, DataplaneHeartbeat, WindowComputed, AlertTriggered, AlertResolved) have to be named.
     `group`: the events are shared with all followers of that name, and reading goes on where the group
     ended, whatever `start` says. An event is committed when the next is asked for, so what raised comes
     again. It has the same filters for ever. None: all of them, and nothing is committed.

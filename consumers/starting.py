@@ -52,7 +52,7 @@ def aware(name: str, moment: object) -> datetime:
 def first_offsets(log: Log, name: str, topic: Topic, start: Start) -> dict[int, int]:
     """Partition → where to begin. `topic` has its begins.
 
-    Raises UsageError for a partition that is not there, LogError for an offset that the log does not have.
+    Raises UsageError for a partition or an offset that is not there yet, LogError for one that is gone.
     """
     match start:
         case "earliest":
@@ -65,6 +65,11 @@ def first_offsets(log: Log, name: str, topic: Topic, start: Start) -> dict[int, 
         if partition not in topic.ends:
             raise UsageError(
                 f"start: topic {name} has {len(topic.ends)} partitions from 0 on, no {partition}"
+            )
+        if offset > topic.ends[partition]:
+            raise UsageError(
+                f"start: offset {offset} of topic {name}, partition {partition}, is behind the log's end,"
+                f" {topic.ends[partition]}; take a smaller one, or start='latest'"
             )
         check_within(name, partition, offset, topic, f"start={offset}")
     return {**topic.begins, **start}
