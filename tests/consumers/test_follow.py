@@ -556,7 +556,7 @@ def test_offsets_that_the_log_does_not_have_are_named(settings: Settings, kafka_
     with pytest.raises(UsageError, match="has 4 partitions from 0 on, no 9"):
         read(settings, start={9: 0})
     with pytest.raises(
-        UsageError, match="start: offset 6 of topic .*, partition 0, is behind the log.s end, 5"
+        UsageError, match=r"start: offset 6 of topic .*, partition 0, is behind the log.s end, 5"
     ):
         read(settings, start={0: 6})
     forget_before(settings, kafka_admin, 0, 3)
