@@ -444,11 +444,10 @@ def test_not_enough_replicas_are_waited_for_on_the_disk(settings: Settings, kafk
     TopicAdmin(settings).ensure()
     with Publisher(settings) as publisher:
         publisher.publish_all(created(number) for number in range(10))
-        until = time.monotonic() + 10
-        while not spooled(settings) and time.monotonic() < until:
+        until = time.monotonic() + 60
+        while [(left.in_use, left.events) for left in spooled(settings)] != [(True, 10)]:
+            assert time.monotonic() < until
             time.sleep(0.05)
-        (left,) = spooled(settings)
-        assert (left.in_use, left.events) == (True, 10)
         assert publisher.counts.delivered == 0
         entry = ConfigEntry(NEEDED, "1", incremental_operation=AlterConfigOpType.SET)
         topic = ConfigResource(ConfigResource.Type.TOPIC, settings.events_topic, incremental_configs=[entry])
