@@ -14,8 +14,9 @@ from jobtrail.consumers import gate
 from jobtrail.consumers.decode import FEW, Decoded, Decoder
 from jobtrail.consumers.few import read_few
 from jobtrail.errors import BadMessageError
-from jobtrail.events import Event, JobCreated, StreamStats
+from jobtrail.events import Event, Failure, JobCreated, StreamStats
 from jobtrail.kinds import micros
+from jobtrail.producers.scrub import shapes
 
 DECODER = Decoder()
 OFFSET_OF = attrgetter("offset")
@@ -71,6 +72,8 @@ def test_gate_and_event_classes_agree_on_every_message(
         assert value is not None
         match judged_singly(value):
             case Event() as event:
+                if isinstance(event, Failure):  # the gate lets no control character and no secret pass
+                    event = shapes.failure(event)  # it is the same event
                 assert accepted.pop(at) == (type(event), on_the_wire(event))
             case reason_and_detail:
                 assert refused.pop(at) == reason_and_detail
