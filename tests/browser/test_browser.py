@@ -68,7 +68,7 @@ def test_each_page_reads_well(
     job = synced(settings, ATTACK, fails=ATTACK, stream=ATTACK)
     ready(address, f"/jobs/{job}", "failed")
     page, wrong = page_of(browser, address, scheme, width)
-    pages = ["/jobs", f"/jobs/{job}", f"/jobs/{job}?at={datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"]
+    pages = ["/jobs", f"/jobs/{job}", f"/jobs/{job}?at={datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"]
     for path in [*pages, "/connections/orders", "/dataplanes", "/operations", "/jobs?status=running"]:
         answer = page.goto(path)
         assert answer is not None
