@@ -31,6 +31,8 @@ Header = tuple[str, str | bytes | None]
 #: Bytes of a segment after which the next one begins.
 SEGMENT: Final = 4 * 1024 * 1024
 SUFFIX: Final = ".events"
+#: Files that are made for a segment, until one is found that nobody else has locked at once.
+_TRIES: Final = 20
 _FRAME: Final = struct.Struct("<II")
 #: Longer than any record is; a length beyond it was torn.
 _LONGEST: Final = 64 * 1024 * 1024
@@ -75,11 +77,18 @@ class Segment:
     def __init__(self, folder: Path) -> None:
         """Raises OSError."""
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.path = folder / f"{time.time_ns():020d}-{os.getpid()}-{next(_numbers)}{SUFFIX}"
-        self.descriptor = os.open(
-            self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | _BINARY, 0o600
-        )
-        lock(self.descriptor)
+        for left in reversed(range(_TRIES)):
+            self.path = folder / f"{time.time_ns():020d}-{os.getpid()}-{next(_numbers)}{SUFFIX}"
+            self.descriptor = os.open(
+                self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | _BINARY, 0o600
+            )
+            try:
+                lock(self.descriptor)
+                break
+            except OSError:  # who lists the spool, or sends it, was quicker: the file is theirs
+                self.close(delete=True)
+                if not left:
+                    raise
         self.size = 0
         #: Bytes of it that are known to be on the disk itself.
         self.synced = 0

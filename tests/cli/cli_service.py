@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
+import selectors
 import signal
 import socket
 import subprocess
@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from cli_scenes import COMMAND, environment
 
@@ -128,15 +129,17 @@ class Door:
                 self._run(self._carry, caller, called)
 
     def _carry(self, caller: socket.socket, called: socket.socket) -> None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), selectors.DefaultSelector() as ready_ones:
+            ready_ones.register(caller, selectors.EVENT_READ, called)
+            ready_ones.register(called, selectors.EVENT_READ, caller)
             while True:
-                for ready in select.select([caller, called], [], [])[0]:
-                    part = ready.recv(65_536)
+                for key, _ in ready_ones.select():
+                    part = cast("socket.socket", key.fileobj).recv(65_536)
                     if not part:
                         caller.shutdown(socket.SHUT_RDWR)
                         called.shutdown(socket.SHUT_RDWR)
                         return
-                    (called if ready is caller else caller).sendall(part)
+                    key.data.sendall(part)
 
 
 def memory(roots: list[int]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
+import selectors
 import shutil
 import signal
 import subprocess
@@ -69,7 +69,9 @@ class Command:
     def line(self) -> str:
         """Its next line; empty when it has ended instead."""
         assert self.process.stdout
-        ready, _, _ = select.select([self.process.stdout], [], [], PATIENCE)
+        with selectors.DefaultSelector() as waiting:
+            waiting.register(self.process.stdout, selectors.EVENT_READ)
+            ready = waiting.select(PATIENCE)
         assert ready, f"it says nothing for {PATIENCE} s; to people it said: {self.told()}"
         return self.process.stdout.readline().strip()
 

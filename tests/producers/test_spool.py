@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -79,6 +80,30 @@ def test_a_spool_is_bounded_and_says_which_setting(tmp_path: Path) -> None:
     spool.drop_all()
     spool.write(record(1))
     spool.leave()
+
+
+def test_who_lists_the_spool_is_in_nobodys_way(settings: Settings) -> None:
+    """A listing locks a file for a moment; one that is just being made is not left behind by that."""
+    folder, done = folder_of(settings.home), threading.Event()
+    folder.mkdir(parents=True)
+
+    def look() -> None:
+        while not done.is_set():
+            spooled(settings)
+
+    lookers = [threading.Thread(target=look) for _ in range(3)]
+    for one in lookers:
+        one.start()
+    try:
+        for number in range(1_000):
+            spool = Spool(folder, 10_000)
+            spool.write(record(number))
+            spool.drop_all()
+    finally:
+        done.set()
+        for one in lookers:
+            one.join()
+    assert list(folder.iterdir()) == []
 
 
 def test_a_disk_that_is_full_takes_records_whole_or_not_at_all(tmp_path: Path) -> None:
