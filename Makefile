@@ -10,7 +10,7 @@ CHAOS_ARGS ?= --write benchmarks/CHAOS.md
 FUZZ_ARGS ?=
 ROOMS := jobtrail producers consumers projections tests
 
-.PHONY: help setup demo test test-browser chaos bench-alerts bench-cleanup bench-decode bench-emit bench-freshness bench-growth bench-outage bench-read bench-reads-during bench-replay bench-tap bench-views fuzz check \
+.PHONY: help setup demo test test-browser chaos bench-alerts bench-cleanup bench-decode bench-emit bench-freshness bench-growth bench-outage bench-pages bench-read bench-reads-during bench-replay bench-tap bench-views fuzz check \
 	format schemas lock clean
 
 help: ## What there is to make
@@ -48,6 +48,9 @@ bench-read: $(STAMP) ## How fast the HTTP interface reads among a million jobs; 
 
 bench-views: $(STAMP) ## How long analysts' queries of 30 days take among a million jobs; writes its section of benchmarks/RESULTS.md
 	$(BIN)/python benchmarks/views.py --write --check $(BENCH_ARGS)
+
+bench-pages: $(STAMP) ## First paint among a million jobs, and what a hundred open pages cost (needs Chromium); writes its section of benchmarks/RESULTS.md
+	$(BIN)/python benchmarks/pages.py --write --check $(BENCH_ARGS)
 
 bench-decode: $(STAMP) ## How fast messages become folded rows on one thread; BENCH_ARGS, such as --events 100000
 	$(BIN)/python benchmarks/decode.py $(BENCH_ARGS)

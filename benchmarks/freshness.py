@@ -142,8 +142,8 @@ def measured(settings: Settings, events: int, rates: list[int]) -> dict[str, dic
     found: dict[str, dict[str, Figures]] = {}
     ids = itertools.count(1_000_000)
     with (
-        _running(environment, "-m", "jobtrail.cli.main", "projector"),
-        _running(environment, "-m", "jobtrail.cli.main", "api") as said,
+        running(environment, "-m", "jobtrail.cli.main", "projector"),
+        running(environment, "-m", "jobtrail.cli.main", "api") as (_, said),
     ):
         port = int(said.partition("127.0.0.1:")[2].partition(" ")[0])
         readers: dict[str, Callable[[], Callable[[int], bool]]] = {
@@ -154,7 +154,7 @@ def measured(settings: Settings, events: int, rates: list[int]) -> dict[str, dic
             for rate in rates:
                 with contextlib.ExitStack() as stack:
                     if rate:
-                        stack.enter_context(_running(environment, str(Path(__file__)), "--load", str(rate)))
+                        stack.enter_context(running(environment, str(Path(__file__)), "--load", str(rate)))
                     for name, make in readers.items():
                         reader = make()  # anew: the server closes connections that were idle
                         found.setdefault(str(rate), {})[name] = _figures(
@@ -189,7 +189,7 @@ def of_debezium(bench: Bench, events: int, rates: list[int]) -> dict[str, dict[s
                 if rate:
                     environment = {**os.environ, "JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS": bench.kafka}
                     load = [str(Path(__file__)), "--load", str(rate), "--load-json", topic]
-                    stack.enter_context(_running(environment, *load))
+                    stack.enter_context(running(environment, *load))
                     time.sleep(WARM)
                 found[str(rate)] = {"Debezium's JDBC sink, SQL": _figures(publish, reader, ids, events)}
                 _say(f"{rate:,} events/s beside, Debezium: {found[str(rate)]}")
@@ -277,7 +277,7 @@ def publish_at(rate: int) -> int:
             publisher.publish(_created(job_id))
             publisher.publish(AttemptStarted(job_id=job_id, attempt_number=0, worker="w"))
 
-        return _at(rate, lambda number: publisher.publish(_stats(number % JOBS, number)))
+        return steadily(rate, lambda number: publisher.publish(_stats(number % JOBS, number)))
 
 
 def produce_at(rate: int, topic: str) -> int:
@@ -289,10 +289,11 @@ def produce_at(rate: int, topic: str) -> int:
         producer.produce(topic, _stats_as_json(job_id, number), str(job_id).encode())
         producer.poll(0)
 
-    return _at(rate, produce)
+    return steadily(rate, produce)
 
 
-def _at(rate: int, publish: Callable[[int], None]) -> int:
+def steadily(rate: int, publish: Callable[[int], None]) -> int:
+    """Publishes 0, 1, 2 and so on, so many a second, until it is ended."""
     print("publishing", flush=True)
     begun, sent = time.perf_counter(), 0
     while True:
@@ -304,8 +305,8 @@ def _at(rate: int, publish: Callable[[int], None]) -> int:
 
 
 @contextlib.contextmanager
-def _running(environment: dict[str, str], *command: str) -> Iterator[str]:
-    """A process of ours, from its first line on, which it gives."""
+def running(environment: dict[str, str], *command: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process of ours, from its first line on, and that line."""
     with subprocess.Popen(
         [sys.executable, *command], env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -314,7 +315,7 @@ def _running(environment: dict[str, str], *command: str) -> Iterator[str]:
         if not said:
             raise SystemExit(f"{' '.join(command)} did not start")
         try:
-            yield said
+            yield process, said
         finally:
             process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
+from measured import cpu
 from psycopg import sql
 
 from jobtrail import embedded
@@ -134,7 +135,7 @@ def measured(admin: str, jobs: int, seconds: float) -> Figures:
             "get_light": floor(connection, rows, 1),
             "list of a connection, 25": floor(connection, rows, 25),
         }
-        postmaster = _parent(connection.info.backend_pid)
+        postmaster = postmaster_of(connection)
         found: Figures = {"jobs": jobs, "kinds": {}}
         with serving(url) as (server, port):
             for kind in KINDS:
@@ -143,9 +144,9 @@ def measured(admin: str, jobs: int, seconds: float) -> Figures:
                     json.dumps(kind.body(chance, rows)).encode() for _ in range(min(REQUESTS, 10 * jobs))
                 )
                 asked(port, kind, bodies, min(2.0, seconds))  # once for nothing: connections, plans, caches
-                before = _cpu(server), _cpu(postmaster, children=True)
+                before = cpu(server), cpu(postmaster)
                 figures = asked(port, kind, bodies, seconds)
-                after = _cpu(server), _cpu(postmaster, children=True)
+                after = cpu(server), cpu(postmaster)
                 figures["server_cpu_s"], figures["postgres_cpu_s"] = (
                     round(end - begin, 2) for begin, end in zip(before, after, strict=True)
                 )
@@ -239,25 +240,9 @@ def asked(port: int, kind: Kind, bodies: bytes, seconds: float) -> Figures:
     return found
 
 
-def _parent(pid: int) -> int:
-    return int(_stat(pid)[1])
-
-
-def _stat(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-
-
-def _cpu(pid: int, *, children: bool = False) -> float:
-    """Processor seconds of a process; with `children`, also of those it has and had."""
-    fields = [_stat(pid)]
-    total = sum(int(field) for field in fields[0][11 : 15 if children else 13])
-    if children:
-        for other in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                stat = _stat(int(other.name))
-                if int(stat[1]) == pid:
-                    total += int(stat[11]) + int(stat[12])
-    return total / os.sysconf("SC_CLK_TCK")
+def postmaster_of(connection: psycopg.Connection[Any]) -> int:
+    """Process id of the server that a connection is of."""
+    return int(Path(f"/proc/{connection.info.backend_pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def _verdicts(few: Figures, many: Figures) -> Iterator[dict[str, Any]]:

@@ -71,7 +71,8 @@ CROSS JOIN generate_series(1, 5) s
 INSERT INTO job_events (job_id, event_id, event_type, occurred_at, attempt_number, body, digest_low, digest_high, received_at)
 SELECT
     id, gen_random_uuid(), kind, at, number,
-    json_build_object('job_id', id, 'attempt_number', number, 'stream_namespace', 'public', 'stream_name', stream,
+    json_build_object('job_id', id, 'attempt_number', number, 'occurred_at', (extract(epoch FROM at) * 1000000)::bigint,
+        'stream_namespace', 'public', 'stream_name', stream,
         'was_resumed', stream IS NOT NULL)::text,
     id, id, at
 FROM generate_series(1, %(jobs)s) id

@@ -1,8 +1,9 @@
-"""`jobtrail analytics`: windows over the event log by Faust. The one module that imports it.
+"""`jobtrail analytics`: windows over the event log by Faust, which only this module imports.
 
 Faust gives the consumer group, tables with changelogs and their recovery. The rules are in
-`jobtrail.consumers.windows`, and what a partition holds in `window_partition`. Three things are done in this
-order for each batch of a partition, each one only when Kafka has the one before:
+`jobtrail.consumers.windows`, what a partition holds in `window_partition`, how it ends in `analytics_end`.
+Three things are done in this order for each batch of a partition, each one only when Kafka has the one
+before:
 
 1. the results, to `jobtrail.analytics`
 2. the facts that changed, to the changelog
@@ -36,6 +37,7 @@ from faust.types import EventT, StreamT
 
 from jobtrail import codec
 from jobtrail.consumers.analytics_client import client_settings
+from jobtrail.consumers.analytics_end import end, run
 from jobtrail.consumers.analytics_offsets import GroupOffsets
 from jobtrail.consumers.registry_schemas import registry_of
 from jobtrail.consumers.topics import Changelog, TopicAdmin
@@ -169,10 +171,7 @@ class Analytics:
                 await self._flush()
                 await self._app.consumer.commit()
         finally:
-            for task in (starting, flushing, watching):
-                task.cancel()
-            await asyncio.gather(starting, flushing, watching, return_exceptions=True)
-            await self._app.stop()
+            await end(self._app.stop(), (starting, flushing, watching))
 
     async def _watch(self) -> None:
         """Says when Kafka is away and when it is back. Raises LogError for a topic that was made anew."""
@@ -378,7 +377,7 @@ def run_analytics(settings: Settings, stop: threading.Event) -> None:
                 return admin.ids(ids) == ids
 
             try:
-                asyncio.run(Analytics(settings, stop, changelog, same, away).run())
+                run(Analytics(settings, stop, changelog, same, away).run())
             except ServerAwayError as error:
                 away.gone(error)
                 stop.wait(AGAIN)

@@ -86,6 +86,10 @@ class LastingProducer:
         """There is a client from now on."""
         self.now = self._connect()
 
+    def close(self) -> None:
+        """Ends the client and its threads now: it and its owner hold each other. Forgets what waits in it."""
+        self.now = Absent()
+
     def produce(
         self, topic: str, value: bytes | None, key: bytes | None, answer: Answer, headers: Headers
     ) -> None:

@@ -297,6 +297,7 @@ class Publisher:
             log.error("%s; they are in %s, and `jobtrail spool send` delivers them", unconfirmed, folder)
         else:
             log.error("%s; they are lost", unconfirmed)
+        self._producer.close()
 
     def _flush(self, timeout: float) -> bool:
         """Whether Kafka has answered everything in so many seconds."""

@@ -48,6 +48,9 @@ class _Watched:
         self.parts: Mapping[str, str] = {}
         self.version = ""
         self.away: str | None = None
+        #: What was on it before that, and the event for who has seen it: made once, however many look.
+        self.version_before = ""
+        self.news = b""
         self.over = False
         #: Set, and replaced, when there is something new.
         self.turn = asyncio.Event()
@@ -76,14 +79,13 @@ class LivePages:
         for one in self._watched.values():
             _tell(one)
 
-    async def changes(self, address: str, look: Look) -> AsyncIterator[ServerSentEvent]:
+    async def changes(self, address: str, look: Look) -> AsyncIterator[ServerSentEvent | bytes]:
         """What is on the page at first, then what changes on it, until nothing does any more."""
         self._loop = asyncio.get_running_loop()
         one = self._watched.setdefault(address, _Watched(address, look))
         one.open += 1
         if one.task is None:
             one.task = self._loop.create_task(self._look_on(one), name="jobtrail-page")
-        seen: Mapping[str, str] = {}
         version, away = "", None
         try:
             while not self._closing:
@@ -91,11 +93,9 @@ class LivePages:
                     away = one.away
                     yield ServerSentEvent(event="away", data=json.dumps(away or ""))
                 if one.version != version:
-                    changed = {name: part for name, part in one.parts.items() if seen.get(name) != part}
-                    seen, version = one.parts, one.version
-                    yield ServerSentEvent(
-                        event="parts", data=json.dumps(changed), id=version, retry=COME_BACK
-                    )
+                    news = one.news if version == one.version_before else _news({}, one.parts, one.version)
+                    version = one.version
+                    yield news
                 if one.over:
                     yield ServerSentEvent(event="end", data="{}")
                     return
@@ -120,9 +120,12 @@ class LivePages:
                 _tell(one)
             else:
                 version = _version(parts)
-                news = version != one.version or one.away is not None or not page.live
-                one.parts, one.version, one.away, one.over = parts, version, None, not page.live
-                if news:
+                changed = version != one.version
+                if changed:
+                    one.news = _news(one.parts, parts, version)
+                    one.version_before, one.parts, one.version = one.version, parts, version
+                back, one.away, one.over = one.away is not None, None, not page.live
+                if changed or back or one.over:
                     _tell(one)
                 if one.over:
                     return
@@ -136,6 +139,13 @@ def _seen(look: Look) -> tuple[Page, dict[str, str]]:
 
 def _version(parts: Mapping[str, str]) -> str:
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def _news(seen: Mapping[str, str], parts: Mapping[str, str], version: str) -> bytes:
+    """The event that tells what is not as it was seen."""
+    changed = {name: part for name, part in parts.items() if seen.get(name) != part}
+    said = json.dumps(changed, ensure_ascii=False)
+    return ServerSentEvent(event="parts", data=said, id=version, retry=COME_BACK).encode()
 
 
 def _tell(one: _Watched) -> None:

@@ -76,8 +76,11 @@ def started(settings: Settings, *arguments: str, **more: str) -> Iterator[Proces
         try:
             yield mine
         finally:
-            if process.poll() is None:
-                mine.end()
+            try:
+                if process.poll() is None:
+                    mine.end()
+            finally:
+                process.kill()  # one that does not end must not keep the tests
 
 
 class Door:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -60,6 +61,29 @@ def test_a_message_is_a_cloud_event(settings: Settings) -> None:
     assert job_message.key() == b"1"
     assert registry_message.key() == b"eu-1"
     assert codec.decode(value_of(registry_message)) == heard
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_closed_publisher_leaves_no_thread(settings: Settings, nowhere: str) -> None:
+    """At once, and not when Python happens to look for cycles: whoever makes one for each job has many."""
+
+    def threads() -> int:
+        return len(list(Path("/proc/self/task").iterdir()))
+
+    away = settings.model_copy(update={"kafka_bootstrap_servers": nowhere, "flush_timeout": 0.1})
+    gc.collect()
+    gc.disable()
+    try:
+        before = threads()
+        for each in [settings] * 3 + [away] * 3:
+            with Publisher(each) as publisher:
+                publisher.publish(heartbeat())
+        until = time.monotonic() + 30
+        while threads() > before:
+            assert time.monotonic() < until, f"{threads()} threads, {before} before"
+            time.sleep(0.05)
+    finally:
+        gc.enable()
 
 
 def test_delivery_is_counted_and_can_be_awaited(settings: Settings) -> None:
