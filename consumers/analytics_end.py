@@ -41,9 +41,9 @@ async def end(stop: Awaitable[None], others: Iterable[asyncio.Task[None]]) -> No
     await asyncio.wait({stopping}, timeout=PATIENCE)
     if not stopping.done():
         log.warning("Faust does not stop within %g s and is left behind; nothing is lost", PATIENCE)
-        for thread in threading.enumerate():
+        for thread in threading.enumerate():  # one that stays would keep the process
             if isinstance(thread, WorkerThread):
-                thread.service.thread_loop.call_soon_threadsafe(thread.service.thread_loop.stop)
+                thread.service._stopped_set()  # noqa: SLF001  # its `stop` would wait for it
         await asyncio.wait({stopping}, timeout=PATIENCE)
 
 
