@@ -27,7 +27,7 @@ from typing import Any, Final
 
 import psycopg
 from freshness import running, steadily
-from measured import cpu
+from measured import await_true, cpu
 from playwright.sync_api import sync_playwright
 from read import filled, postmaster_of, say
 from results import table, write_section
@@ -37,16 +37,23 @@ from jobtrail.events import AttemptStarted, JobCreated, StreamStats
 from jobtrail.producers.publisher import Publisher
 from jobtrail.settings import Settings
 
-#: Running jobs, with so many streams each, and the first one's number.
+#: Running jobs, with so many streams each.
 RUNNING: Final = 100
 STREAMS: Final = 10
-FIRST: Final = 9_000_000
+#: Seconds until the projector folds, after one before it was killed.
+FOLDS: Final = 90.0
 #: Times that the jobs page is opened.
 OPENED: Final = 15
 #: Seconds before anything is counted.
 WARM: Final = 4.0
 #: Numbers that are looked for begin here; no counter of the others reaches it.
 MARK: Final = 7_000_000_000
+#: Asked in the browser: milliseconds until something was painted, and bytes over the wire.
+PAINT: Final = """() => new Promise((done) => new PerformanceObserver((seen) => {
+    for (const one of seen.getEntriesByName("first-contentful-paint")) done(one.startTime);
+}).observe({ type: "paint", buffered: true }))"""
+WEIGHT: Final = """() => ["navigation", "resource"].flatMap((type) => performance.getEntriesByType(type))
+    .reduce((sum, one) => sum + one.transferSize, 0)"""
 #: What must hold.
 MOST_PAINT_MS: Final = 300.0
 MOST_BYTES: Final = 150_000
@@ -66,11 +73,11 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="exit status 1 where a bound does not hold")
     parser.add_argument("--write", action="store_true", help="write the section of RESULTS.md")
     parser.add_argument("--json", action="store_true", help="figures for a program")
-    parser.add_argument("--load", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--load", type=int, nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--hold", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.load:
-        return publish_at(options.load)
+        return publish_at(*options.load)
     if options.hold:
         return asyncio.run(hold(json.loads(options.hold)))
     with contextlib.ExitStack() as stack:
@@ -129,15 +136,21 @@ def measured(settings: Settings, options: argparse.Namespace) -> Figures:
             str(row[0])
             for row in connection.execute("SELECT DISTINCT connection_id FROM jobtrail.jobs LIMIT 50")
         ]
-        with Publisher(settings) as publisher, running(environment, __file__, "--load", str(options.rate)):
-            create(publisher, FIRST - 1)
+        first = int(time.time())  # no job of an earlier run
+        load = [__file__, "--load", str(options.rate), str(first + 1)]
+        with Publisher(settings) as publisher, running(environment, *load):
+            create(publisher, first)
+            is_there = "SELECT FROM jobtrail.jobs WHERE job_id = %s"
+            await_true(
+                lambda: bool(connection.execute(is_there, (first,)).rowcount), FOLDS, "it folds", lambda: True
+            )
             found["open"] = {}
-            for name, paths in sets(options.pages, connections).items():
+            for name, paths in sets(options.pages, first, connections).items():
                 given = {"port": port, "paths": paths, "seconds": options.seconds + WARM, "mark": MARK}
                 with running(environment, __file__, "--hold", json.dumps(given)) as (holder, _):
                     time.sleep(WARM)
                     before = time.time(), cpu(server.pid), cpu(postmaster)
-                    published = mark(publisher, options.seconds)
+                    published = mark(publisher, first, options.seconds)
                     after = time.time(), cpu(server.pid), cpu(postmaster)
                     assert holder.stdout is not None  # noqa: S101  # a pipe
                     told = json.loads(holder.stdout.readline())
@@ -163,14 +176,14 @@ def measured(settings: Settings, options: argparse.Namespace) -> Figures:
     return found
 
 
-def sets(pages: int, connections: Sequence[str]) -> dict[str, list[str]]:
+def sets(pages: int, first: int, connections: Sequence[str]) -> dict[str, list[str]]:
     """What is open. The first one is of the job whose numbers are looked for."""
-    marked = f"/live/jobs/{FIRST - 1}"
+    marked = f"/live/jobs/{first}"
     mixed = [
         marked,
         *["/live/jobs"] * (pages * 4 // 10),
         *["/live/jobs?status=running", "/live/jobs?type=sync"] * (pages // 20),
-        *[f"/live/jobs/{FIRST + number}" for number in range(pages * 2 // 10)],
+        *[f"/live/jobs/{first + 1 + number}" for number in range(pages * 2 // 10)],
         *[f"/live/connections/{connection}" for connection in connections[: pages // 10]],
         *["/live/operations"] * (pages // 10),
         *["/live/dataplanes"] * (pages // 10),
@@ -190,16 +203,8 @@ def painted(port: int) -> Figures:
             context = browser.new_context(viewport={"width": 1280, "height": 800})
             page = context.new_page()
             page.goto(f"http://127.0.0.1:{port}/jobs", wait_until="load")
-            page.wait_for_function("performance.getEntriesByName('first-contentful-paint').length > 0")
-            paints.append(
-                page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
-            )
-            weights.append(
-                page.evaluate(
-                    "['navigation', 'resource'].flatMap((type) => performance.getEntriesByType(type))"
-                    ".reduce((sum, one) => sum + one.transferSize, 0)"
-                )
-            )
+            paints.append(page.evaluate(PAINT))
+            weights.append(page.evaluate(WEIGHT))
             context.close()
         browser.close()
     del paints[0], weights[0]  # the browser itself started
@@ -240,14 +245,14 @@ async def hold(given: Figures) -> int:
     return 0
 
 
-def mark(publisher: Publisher, seconds: float) -> dict[int, float]:
+def mark(publisher: Publisher, job_id: int, seconds: float) -> dict[int, float]:
     """Publishes a number every half second or so; number → when."""
     published: dict[int, float] = {}
     begun = time.monotonic()
     while time.monotonic() - begun < seconds - 1.5:
         number = MARK + int(1000 * (time.monotonic() - begun))
         published[number] = time.time()
-        publisher.publish(stats(FIRST - 1, len(published), number))
+        publisher.publish(stats(job_id, int(1000 * published[number]), number, stream=len(published)))
         time.sleep(0.45)
     time.sleep(max(0.0, seconds - (time.monotonic() - begun)))
     return published
@@ -261,12 +266,12 @@ def create(publisher: Publisher, job_id: int) -> None:
     publisher.publish(AttemptStarted(job_id=job_id, attempt_number=0, worker="w"))
 
 
-def stats(job_id: int, sequence: int, records: int) -> StreamStats:
+def stats(job_id: int, sequence: int, records: int, stream: int) -> StreamStats:
     """Of one of its streams."""
     return StreamStats(
         job_id=job_id,
         attempt_number=0,
-        stream_name=f"stream_{sequence % STREAMS}",
+        stream_name=f"stream_{stream % STREAMS}",
         reporter="platform",
         sequence=sequence,
         records_emitted=records,
@@ -275,13 +280,16 @@ def stats(job_id: int, sequence: int, records: int) -> StreamStats:
     )
 
 
-def publish_at(rate: int) -> int:
+def publish_at(rate: int, first: int) -> int:
     """Stream stats at a steady rate, until it is ended."""
     with Publisher(Settings.from_env()) as publisher:
         for number in range(RUNNING):
-            create(publisher, FIRST + number)
+            create(publisher, first + number)
         return steadily(
-            rate, lambda number: publisher.publish(stats(FIRST + number % RUNNING, number // RUNNING, number))
+            rate,
+            lambda number: publisher.publish(
+                stats(first + number % RUNNING, number // RUNNING, number, stream=number // RUNNING)
+            ),
         )
 
 

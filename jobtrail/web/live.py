@@ -1,7 +1,8 @@
 """Keeps open pages up to date: what changed on a page is rendered once for all who look at it, and sent.
 
 A look is taken twice a second of each address that somebody has open, however many have; what changed goes
-out as server-sent events.
+out as server-sent events. Where many different addresses are open, looks are taken less often, so that they
+never cost more than their share of a processor.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from sse_starlette.event import ServerSentEvent
@@ -24,6 +27,8 @@ from jobtrail.web.pages import Page, render_parts
 
 #: Seconds between two looks at a page: numbers move within a second of being published.
 LOOK: Final = 0.5
+#: Of a processor: what all looks may cost.
+SHARE: Final = 0.2
 #: Milliseconds after which a browser that lost its stream comes back; seconds between two signs of life; and
 #: seconds that a browser may leave what it was sent unread.
 COME_BACK: Final = 1_000
@@ -36,6 +41,20 @@ MOST_OPEN: Final = 1_000
 Look = Callable[[], Page]
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a look saw, and what that is called."""
+
+    page: Page | None = None
+    parts: Mapping[str, str] = field(default_factory=dict)
+    version: str = ""
+    #: What was seen before that, and the event for who knows it: made once, however many look.
+    version_before: str = ""
+    news: bytes = b""
+    #: Processor seconds that it took.
+    cost: float = 0.0
+
+
 class _Watched:
     """One address that somebody has open."""
 
@@ -44,16 +63,16 @@ class _Watched:
         self.look = look
         self.open = 0
         self.task: asyncio.Task[None] | None = None
-        #: What is on it, and what that is called; and why nothing is seen.
-        self.parts: Mapping[str, str] = {}
-        self.version = ""
+        self.seen = _Seen()
+        #: Why nothing is seen.
         self.away: str | None = None
-        #: What was on it before that, and the event for who has seen it: made once, however many look.
-        self.version_before = ""
-        self.news = b""
-        self.over = False
         #: Set, and replaced, when there is something new.
         self.turn = asyncio.Event()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing on it changes any more."""
+        return self.seen.page is not None and not self.seen.page.live
 
 
 class LivePages:
@@ -92,10 +111,11 @@ class LivePages:
                 if one.away != away:
                     away = one.away
                     yield ServerSentEvent(event="away", data=json.dumps(away or ""))
-                if one.version != version:
-                    news = one.news if version == one.version_before else _news({}, one.parts, one.version)
-                    version = one.version
-                    yield news
+                seen = one.seen
+                if seen.version != version:
+                    known = version == seen.version_before
+                    version = seen.version
+                    yield seen.news if known else _news({}, seen.parts, version)
                 if one.over:
                     yield ServerSentEvent(event="end", data="{}")
                     return
@@ -109,32 +129,32 @@ class LivePages:
 
     async def _look_on(self, one: _Watched) -> None:
         while not self._closing:
+            before = one.seen, one.away
             try:
-                page, parts = await asyncio.to_thread(_seen, one.look)
+                one.seen = await asyncio.to_thread(_look, one.look, one.seen)
+                one.away = None
             except JobtrailError as error:
                 one.away = str(error)
-                _tell(one)
             except Exception:  # noqa: BLE001  # a fault of ours must not look like a page on which nothing changes
                 log.exception("%s cannot be kept up to date; it is tried again", one.address)
                 one.away = "this page cannot be shown at the moment; the server's log says why"
+            if (one.seen.version, one.away) != (before[0].version, before[1]) or one.over:
                 _tell(one)
-            else:
-                version = _version(parts)
-                changed = version != one.version
-                if changed:
-                    one.news = _news(one.parts, parts, version)
-                    one.version_before, one.parts, one.version = one.version, parts, version
-                back, one.away, one.over = one.away is not None, None, not page.live
-                if changed or back or one.over:
-                    _tell(one)
-                if one.over:
-                    return
-            await asyncio.sleep(LOOK)
+            if one.over:
+                return
+            await asyncio.sleep(max(LOOK, sum(each.seen.cost for each in self._watched.values()) / SHARE))
 
 
-def _seen(look: Look) -> tuple[Page, dict[str, str]]:
+def _look(look: Look, before: _Seen) -> _Seen:
+    begun = time.thread_time()
     page = look()
-    return page, render_parts(page)
+    same = before.page is not None and page.values == before.page.values
+    parts = before.parts if same else render_parts(page)
+    version = before.version if same else _version(parts)
+    cost = time.thread_time() - begun
+    if version == before.version:
+        return replace(before, page=page, cost=cost)
+    return _Seen(page, parts, version, before.version, _news(before.parts, parts, version), cost)
 
 
 def _version(parts: Mapping[str, str]) -> str:
