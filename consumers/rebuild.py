@@ -19,19 +19,22 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from datetime import datetime
+from typing import Any, Final, Literal, Protocol
 
 import psycopg
 from psycopg import Connection, IsolationLevel
 from psycopg.errors import LockNotAvailable
+from psycopg.rows import class_row, dict_row
 
 from jobtrail.consumers import rebuild_plan
 from jobtrail.consumers.archive import Archive
 from jobtrail.consumers.catching_up import CatchingUp, Place
 from jobtrail.consumers.rebuild_worker import topic_ids
 from jobtrail.consumers.rebuild_workers import read_parts
-from jobtrail.consumers.waiting import database_address
+from jobtrail.consumers.waiting import database_address, in_one_line
 from jobtrail.errors import ConflictError, JobtrailError
+from jobtrail.producers.safe_text import safe
 from jobtrail.projections import generation as g
 from jobtrail.projections import shadow
 from jobtrail.projections.compare import Difference, TableComparison, compare
@@ -52,6 +55,12 @@ LIVE_PATIENCE: Final = 60.0
 LEFT: Final = "`jobtrail rebuild` goes on from here, `jobtrail rebuild cancel` drops it"
 #: Seconds that a cancel waits for the process that rebuilds.
 CANCEL_PATIENCE: Final = 15.0
+
+
+#: Characters that are kept of why one failed.
+MOST_DETAIL: Final = 2_000
+#: What came of one: in place; compared alone; not swapped, and why; cancelled; failed.
+Ended = Literal["swapped", "compared", "refused", "cancelled", "failed"]
 
 
 class CancelledError(JobtrailError):
@@ -82,6 +91,15 @@ class Result:
         """Whether both generations hold the same."""
         return not any(table.differing for table in self.tables)
 
+    def said(self, options: Options) -> tuple[Ended, str]:
+        """What came of it in a word, and in a sentence."""
+        if not self.swapped and not options.verify_only:
+            return "refused", self.note or "not swapped"
+        differing = [f"{table.table} in {table.differing:,}" for table in self.tables if table.differing]
+        rows = f"rows differed: {', '.join(differing)}" if differing else "all rows were the same"
+        said = f"{self.messages:,} messages read; {rows}"
+        return "swapped" if self.swapped else "compared", f"{said}; {self.note}" if self.note else said
+
     @property
     def differences(self) -> Iterator[Difference]:
         """Those told one by one."""
@@ -93,6 +111,8 @@ class Options:
     """What is asked for."""
 
     workers: int
+    #: Who does it, for the record.
+    by: str
     origin: rebuild_plan.Origin = "topic"
     archive: str | None = None
     #: Compare, and leave the live generation where it is.
@@ -116,7 +136,21 @@ def rebuild(settings: Settings, options: Options, tell: Tell) -> Result:
         ) as lead,
         leading(lead),
     ):
-        return _Rebuild(settings, options, tell, url, lead).run()
+        begun = lead.execute(shadow.SQL["begin_run"], {"by": options.by}).fetchone()
+        assert begun is not None  # noqa: S101  # RETURNING
+
+        def end(result: Ended, detail: str) -> None:
+            about = {"begun_at": begun[0], "result": result, "detail": safe(detail, MOST_DETAIL)}
+            lead.execute(shadow.SQL["end_run"], about)
+
+        try:
+            result = _Rebuild(settings, options, tell, url, lead).run()
+        except Exception as error:
+            with contextlib.suppress(psycopg.Error):  # what is raised says more than that it is not on record
+                end("cancelled" if isinstance(error, CancelledError) else "failed", in_one_line(error))
+            raise
+        end(*result.said(options))
+        return result
 
 
 @contextmanager
@@ -330,6 +364,18 @@ def _checkpoints(connection: Connection[Any], generation: int) -> dict[Place, in
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """One rebuild: who began it, and what came of it."""
+
+    begun_at: datetime
+    begun_by: str
+    #: None: it runs, or its process was ended before it was done.
+    ended_at: datetime | None
+    result: Ended | None
+    detail: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """Which generation is live, and the rebuild that runs or was left."""
 
@@ -341,20 +387,29 @@ class State:
     #: Offsets whose rows are in the new generation, of how many.
     read: int
     total: int
+    #: The newest one, also that which runs.
+    last: Run | None
+
+    @property
+    def outcome(self) -> Ended | Literal["running", "interrupted"] | None:
+        """Of the newest one; `interrupted`: its process was ended before it was done."""
+        if self.last is None:
+            return None
+        return self.last.result or ("running" if self.running else "interrupted")
 
 
-def state(settings: Settings) -> State:
-    """How things are. Raises ServerAwayError, psycopg.Error."""
-    url = database_address(settings)
-    with psycopg.connect(url, autocommit=True, connect_timeout=10, application_name="jobtrail") as connection:
-        live = g.current_generation(connection)
-        found = shadow.unfinished(connection)
-        read = total = 0
-        if found is not None:
-            with contextlib.closing(Shadow(url, found.generation)) as new:
-                parts = new.parts()
-            read, total = sum(part.at for part in parts), sum(part.end for part in parts)
-        return State(live, g.version_of(connection, live), found, _is_led(connection), read, total)
+def state(connection: Connection[Any]) -> State:
+    """How things are. Lets psycopg's errors pass."""
+    class_id, object_id = g.REBUILD_LOCK
+    by_name = connection.cursor(row_factory=dict_row)
+    live = by_name.execute(shadow.SQL["live"], {"class": class_id, "object": object_id}).fetchone()
+    assert live is not None  # noqa: S101  # a migration makes it
+    found, progress = shadow.unfinished(connection), {"read": 0, "total": 0}
+    if found is not None:
+        values = {"generation": found.generation, "set": PROJECTION_SET}
+        progress = by_name.execute(shadow.SQL["progress"], values).fetchone() or progress
+    last = connection.cursor(row_factory=class_row(Run)).execute(shadow.SQL["last_run"]).fetchone()
+    return State(live["generation"], live["version"], found, live["running"], **progress, last=last)
 
 
 def cancel(settings: Settings) -> str | None:
@@ -376,15 +431,3 @@ def cancel(settings: Settings) -> str | None:
                 time.sleep(0.2)
             else:
                 return f"dropped what the rebuild of generation {found.generation} had made"
-
-
-def _is_led(connection: Connection[Any]) -> bool:
-    """Whether somebody holds the lock of rebuilds."""
-    class_id, object_id = g.REBUILD_LOCK
-    held = connection.execute(
-        "SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = %s AND objid = %s AND objsubid = 2 "
-        "AND granted"
-        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        (class_id, object_id),
-    )
-    return bool(held.rowcount)

@@ -14,6 +14,7 @@ projectors retries by itself what an older release did not know.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -152,16 +153,21 @@ class Retry:
         self._publisher.close()
         self._forget_store()
 
-    def run(self, keys: Sequence[Key]) -> Iterator[Outcome]:
+    def run(self, keys: Sequence[Key], within: float = math.inf) -> Iterator[Outcome]:
         """Retries these, but for those that somebody else retried meanwhile; says of each what came of it.
+
+        Those of the first batch, and no more once `within` seconds are over.
 
         What was told of is done, whatever is raised later: ServerAwayError; NotFoundError where a topic is
         not there; UnconfirmedError where Kafka does not answer in time; VersionError where the live read
         models are of other rules; psycopg.errors.UndefinedTable where no migration ran.
         """
+        until = time.monotonic() + within
         self._publisher.reach(REACH)
         self._topic_ids = set(TopicAdmin(self._settings).ids(self._settings.projected_topics).values())
         for start in range(0, len(keys), BATCH):
+            if start and time.monotonic() >= until:
+                return
             try:
                 yield from self._retry(keys[start : start + BATCH])
             except psycopg.OperationalError as error:

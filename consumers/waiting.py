@@ -103,8 +103,8 @@ def database_away(database_url: str, error: psycopg.Error) -> ServerAwayError:
     return ServerAwayError("Postgres", shown_address(database_url), DATABASE_SETTING, in_one_line(error))
 
 
-def in_one_line(error: psycopg.Error) -> str:
-    """What Postgres says."""
+def in_one_line(error: Exception) -> str:
+    """What it says."""
     return " ".join(str(error).split()) or type(error).__name__
 
 

@@ -217,6 +217,12 @@ class Settings(BaseModel):
                 name, f"{values.get(str(first['loc'][0]))!r} does not fit", first["msg"]
             ) from None
 
+    def environ(self) -> dict[str, str]:
+        """The variables that give these settings to another process, as `from_env` reads them."""
+        fields = self.model_dump(exclude={"kafka_client"}, exclude_none=True, exclude_unset=True)
+        client = {_client_variable(name): text for name, text in self.kafka_client.items()}
+        return {f"{PREFIX}{name.upper()}": str(value) for name, value in fields.items()} | client
+
     @property
     def projected_topics(self) -> tuple[str, ...]:
         """The topics that the read models are functions of: projected, rebuilt from, archived, checked."""

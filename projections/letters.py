@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 from psycopg import Connection
 from psycopg.rows import class_row, dict_row, tuple_row
 
-from jobtrail.errors import NotFoundError, UsageError
+from jobtrail.errors import ConflictError, NotFoundError, UsageError
 from jobtrail.near import near
 from jobtrail.projections.dead_letter import DeadLetter, Key, Place
 from jobtrail.projections.generation import named_statements
@@ -37,7 +37,10 @@ __all__ = [
     "mark_retried",
     "newest",
     "open_letters",
+    "resolved",
     "take",
+    "to_be",
+    "waiting",
 ]
 
 Resolution = Literal["retried", "dropped"]
@@ -135,6 +138,15 @@ def newest(connection: Connection[Any], which: Which, limit: int) -> tuple[list[
     return found, counted["letters"]
 
 
+def resolved(connection: Connection[Any], limit: int) -> list[KeptLetter]:
+    """Those that were retried or dropped last, at most `limit`, without their values."""
+    return (
+        connection.cursor(row_factory=class_row(KeptLetter))
+        .execute(_SQL["resolved"], {"limit": limit})
+        .fetchall()
+    )
+
+
 def every(connection: Connection[Any], which: Which, after: DeadLetter | None = None) -> Iterator[KeptLetter]:
     """All of them with their values, in the order of topic, topic id, partition and offset, behind `after`.
 
@@ -170,9 +182,27 @@ def letter_at(connection: Connection[Any], place: Place) -> KeptLetter:
     return found[0]
 
 
-def chosen(connection: Connection[Any], reason: str | None = None) -> list[Key]:
-    """The keys of the open letters, in the order of the log."""
-    return connection.cursor(row_factory=tuple_row).execute(_SQL["choose"], {"reason": reason}).fetchall()
+def waiting(connection: Connection[Any], reason: str) -> tuple[int, datetime]:
+    """How many letters with a reason are open, and when that was so, for `chosen`."""
+    cursor = connection.cursor(row_factory=tuple_row)
+    (found,) = cursor.execute(_SQL["waiting"], {"reason": reason})
+    return found
+
+
+def chosen(
+    connection: Connection[Any], reason: str | None = None, kept_until: datetime | None = None
+) -> list[Key]:
+    """The keys of the open letters, in the order of the log; but for those that were put aside later."""
+    values = {"reason": reason, "kept_until": kept_until}
+    return connection.cursor(row_factory=tuple_row).execute(_SQL["choose"], values).fetchall()
+
+
+def to_be(resolution: Resolution, letter: KeptLetter) -> None:
+    """Raises ConflictError where a letter cannot become that: a dropped one can still be retried."""
+    if letter.resolution is not None and (letter.resolution == "retried" or resolution == "dropped"):
+        raise ConflictError(
+            f"{letter.place} was {letter.resolution} by {letter.resolved_by}; nothing was done"
+        )
 
 
 def chosen_understood(connection: Connection[Any], headers: Sequence[bytes]) -> list[Key]:

@@ -42,6 +42,14 @@ WHERE (resolution IS NOT NULL) = %(resolved)s
 ORDER BY broker_at DESC, topic_id, partition, "offset" DESC
 LIMIT %(limit)s
 ;
+-- resolved: Those that were retried or dropped last, without their values.
+SELECT topic, topic_id, partition, "offset", broker_at, key, NULL::bytea AS value, reason, detail, kept_at,
+    octet_length(value) AS value_bytes, published_at, resolution, resolved_at, resolved_by, retried_as
+FROM jobtrail.dead_letters
+WHERE resolution IS NOT NULL
+ORDER BY resolved_at DESC, topic_id, partition, "offset" DESC
+LIMIT %(limit)s
+;
 -- every: All of them with their values, by topic and place, from behind a place on.
 SELECT topic, topic_id, partition, "offset", broker_at, key, value, reason, detail, kept_at,
     octet_length(value) AS value_bytes, published_at, resolution, resolved_at, resolved_by, retried_as
@@ -62,10 +70,16 @@ FROM jobtrail.dead_letters
 WHERE (topic = %(topic)s OR topic_id = %(topic)s) AND partition = %(partition)s AND "offset" = %(offset)s
 ORDER BY topic_id
 ;
--- choose: The keys of the open letters, or of the open ones with a reason, in the order of the log.
+-- waiting: How many letters with a reason are open, and what time it is: later ones were put aside after that.
+SELECT count(*) AS letters, clock_timestamp() AS now
+FROM jobtrail.dead_letters
+WHERE resolution IS NULL AND reason = %(reason)s
+;
+-- choose: The keys of the open letters, of those with a reason, of those put aside until then; in the log's order.
 SELECT topic_id, partition, "offset"
 FROM jobtrail.dead_letters
 WHERE resolution IS NULL AND (%(reason)s::text IS NULL OR reason = %(reason)s)
+    AND (%(kept_until)s::timestamptz IS NULL OR kept_at <= %(kept_until)s)
 ORDER BY topic_id, partition, "offset"
 ;
 -- choose_understood: The same, of the open ones whose schema was unknown, and begins as one of these does.

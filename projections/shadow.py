@@ -85,9 +85,7 @@ class _Index(NamedTuple):
 
 def unfinished(connection: Connection[Any]) -> Unfinished | None:
     """What a rebuild left or is making."""
-    with connection.cursor(row_factory=class_row(Unfinished)) as cursor, connection.transaction():
-        _control_tables(connection)
-        return cursor.execute(SQL["unfinished"]).fetchone()
+    return connection.cursor(row_factory=class_row(Unfinished)).execute(SQL["unfinished"]).fetchone()
 
 
 class Shadow:

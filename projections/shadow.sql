@@ -27,11 +27,39 @@ INSERT INTO generations (generation, version, phase) VALUES (%(generation)s, %(v
 ;
 -- unfinished: The generation that a rebuild was making, if there is one.
 SELECT g.generation, g.version, g.phase, g.begun_at, g.phase_at, g.cancel_requested
-FROM generations g
-JOIN current_generation c ON c.generation <> g.generation
+FROM jobtrail.generations g
+JOIN jobtrail.current_generation c ON c.generation <> g.generation
 WHERE g.phase <> 'live'
 ORDER BY g.generation DESC
 LIMIT 1
+;
+-- live: The live generation and its version, and whether somebody holds the lock of rebuilds.
+SELECT c.generation, coalesce(g.version, 0) AS version,
+    EXISTS (
+        SELECT FROM pg_locks
+        WHERE locktype = 'advisory' AND classid = %(class)s AND objid = %(object)s AND objsubid = 2 AND granted
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    ) AS running
+FROM jobtrail.current_generation c
+LEFT JOIN jobtrail.generations g USING (generation)
+;
+-- progress: Offsets whose rows a generation has, of how many.
+SELECT coalesce(sum(coalesce(c.next_offset, 0)), 0)::bigint AS read, coalesce(sum(p.end_offset), 0)::bigint AS total
+FROM jobtrail.rebuild_parts p
+LEFT JOIN jobtrail.checkpoints c
+    ON c.generation = p.generation AND c.topic_id = p.topic_id AND c.log_partition = p.log_partition
+    AND c.projection_set = %(set)s
+WHERE p.generation = %(generation)s
+;
+-- last_run: The newest run of a rebuild.
+SELECT begun_at, begun_by, ended_at, result, detail FROM jobtrail.rebuild_runs ORDER BY begun_at DESC LIMIT 1
+;
+-- begin_run: A rebuild begins.
+INSERT INTO jobtrail.rebuild_runs (begun_by) VALUES (%(by)s) RETURNING begun_at
+;
+-- end_run: It ends.
+UPDATE jobtrail.rebuild_runs SET ended_at = clock_timestamp(), result = %(result)s, detail = %(detail)s
+WHERE begun_at = %(begun_at)s
 ;
 -- set_phase: How far a rebuild is.
 UPDATE generations SET phase = %(phase)s, phase_at = now() WHERE generation = %(generation)s

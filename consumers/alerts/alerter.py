@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row, tuple_row
 from psycopg.types.json import Jsonb
 
 from jobtrail.consumers.alerts.engine import Change, Subject, alert_id, changes, subjects
@@ -466,12 +466,15 @@ def run_alerter(
                 return
 
 
+def judged_to(connection: psycopg.Connection[Any]) -> tuple[datetime, datetime] | None:
+    """The minute to which alerters have judged, and what time it is; None: no alerter has ever run."""
+    return connection.cursor(row_factory=tuple_row).execute(SQL["judged"]).fetchone()
+
+
 def listed(
     connection: psycopg.Connection[Any], *, only_open: bool, limit: int
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Open alerts, then the newest others, as rows; and how many there are, open and in all."""
-    from psycopg.rows import dict_row
-
     with connection.cursor(row_factory=dict_row) as cursor:
         found = cursor.execute(SQL["list"], {"open": only_open, "limit": limit}).fetchall()
         counted = cursor.execute(SQL["count"]).fetchone() or {}

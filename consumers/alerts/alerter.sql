@@ -82,6 +82,9 @@ WHERE a.resolved_at IS NULL OR NOT %(open)s
 ORDER BY a.resolved_at IS NOT NULL, a.triggered_at DESC, a.alert_id
 LIMIT %(limit)s
 ;
+-- judged: To which minute alerters have judged, and what time it is.
+SELECT judged_to, now() AS now FROM jobtrail.alert_checkpoint
+;
 -- count: How many alerts there are, open and in all.
 SELECT count(*) FILTER (WHERE resolved_at IS NULL) AS open, count(*) AS alerts FROM jobtrail.alerts
 ;

@@ -21,7 +21,7 @@ from jobtrail.cli.progress import EVERY, Shown
 from jobtrail.cli.terminal import amount, as_json, clock, line, size, table, visible
 from jobtrail.consumers.retry_letters import Outcome, Retry, examine
 from jobtrail.consumers.waiting import database_address
-from jobtrail.errors import ConflictError, JobtrailError, UsageError
+from jobtrail.errors import JobtrailError, UsageError
 from jobtrail.producers.safe_text import safe_name
 from jobtrail.projections import letters
 from jobtrail.projections.letters import Group, KeptLetter, Key, Place, Which
@@ -351,8 +351,8 @@ def _retry(options: Namespace) -> int:
     with _writing(settings) as connection:
         chosen = _chosen(options, connection)
     for _, letter in chosen:
-        if letter is not None and letter.resolution == "retried":
-            raise ConflictError(f"{letter.place} was {_became(letter)}; nothing was done")
+        if letter is not None:
+            letters.to_be("retried", letter)
     if chosen and not options.places:
         _confirm(options, f"Retry {_counted(len(chosen))}?")
     outcomes: list[Outcome] = []
@@ -403,8 +403,8 @@ def _drop(options: Namespace) -> int:
     with _writing(Settings.from_env()) as connection:
         chosen = _chosen(options, connection)
         for _, letter in chosen:
-            if letter is not None and letter.resolution is not None:
-                raise ConflictError(f"{letter.place} was {_became(letter)}; nothing was done")
+            if letter is not None:
+                letters.to_be("dropped", letter)
         if chosen:
             _confirm(options, f"Drop {_counted(len(chosen))}?")
         dropped = letters.drop(connection, [key for key, _ in chosen], _who(options))

@@ -8,11 +8,13 @@ from argparse import Namespace
 from datetime import UTC
 from typing import Any
 
+from jobtrail.cli.environment import account
 from jobtrail.cli.interrupts import leave_in_order
 from jobtrail.cli.parsing import Parser, job_id, positive, subcommands
 from jobtrail.cli.progress import Shown
 from jobtrail.cli.terminal import amount, as_json, clock, line, span, table
 from jobtrail.errors import NotFoundError, UsageError
+from jobtrail.producers.safe_text import safe_name
 from jobtrail.settings import Settings
 
 #: Differences shown one by one; --json has more.
@@ -51,6 +53,7 @@ def configure(parser: Parser, _name: str) -> None:
     )
     parser.add_argument("--yes", action="store_true", help="swap without asking where something differs")
     parser.add_argument("--force", action="store_true", help="swap even where the result is empty or shorter")
+    parser.add_argument("--by", metavar="NAME", help="who does it (default: the account)")
     parser.add_argument("--job", type=job_id, metavar="ID", help="rebuild one job only, in place")
     parser.add_argument("--json", action="store_true", help="what came of it as JSON")
     parser.example("jobtrail rebuild --verify-only", "jobtrail rebuild --yes", "jobtrail rebuild --job 42")
@@ -101,6 +104,7 @@ def _rebuild(options: Namespace) -> int:
                 settings,
                 Options(
                     workers=options.workers,
+                    by=safe_name(options.by or account("jobtrail rebuild")),
                     origin=options.origin or "topic",
                     archive=archive,
                     verify_only=options.verify_only,
@@ -196,11 +200,11 @@ def _as_json(result: Any) -> dict[str, Any]:
 
 
 def _status(options: Namespace) -> int:
+    from jobtrail.api.database import reading
     from jobtrail.consumers.rebuild import state
 
-    settings = Settings.from_env()
-    with _translated(settings):
-        found = state(settings)
+    with reading(Settings.from_env()) as database:
+        found = state(database)
     if options.json:
         as_json(
             {
@@ -215,10 +219,21 @@ def _status(options: Namespace) -> int:
                     "readOffsets": found.read,
                     "totalOffsets": found.total,
                 },
+                "lastRun": found.last
+                and {
+                    "begunAt": found.last.begun_at.astimezone(UTC).isoformat(),
+                    "begunBy": found.last.begun_by,
+                    "endedAt": found.last.ended_at and found.last.ended_at.astimezone(UTC).isoformat(),
+                    "result": found.outcome,
+                    "detail": found.last.detail,
+                },
             }
         )
         return 0
     line(f"live: generation {found.live}, version {found.version}")
+    if found.last is not None:
+        said = f": {found.last.detail}" if found.last.detail else ""
+        line(f"last: {found.outcome}, begun {clock(found.last.begun_at)} by {found.last.begun_by}{said}")
     if found.unfinished is None:
         line("no rebuild")
         return 0

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from typing import NoReturn
 
 import psycopg
@@ -165,7 +166,8 @@ def upgrade(settings: Settings, tell: Callable[[str], None]) -> None:
             tell(f"the read models are of version {error.live}; making those of version {error.ours}")
         else:
             return
-    options = Options(workers=os.cpu_count() or 1, archive=settings.archive)
+    by = f"jobtrail {version('jobtrail')}"
+    options = Options(workers=os.cpu_count() or 1, by=by, archive=settings.archive)
     with Shown(sys.stderr) as shown:
         result = rebuild(settings, options, shown)
     if not result.swapped:

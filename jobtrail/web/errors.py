@@ -19,6 +19,8 @@ from jobtrail.errors import (
     NotFoundError,
     PublishError,
     ServerAwayError,
+    SettingError,
+    UsageError,
 )
 from jobtrail.web.pages import Page, render
 
@@ -50,7 +52,7 @@ def told(error: Exception) -> HTMLResponse:
     match error:
         case NotFoundError():
             return failed(404, "There is no such thing here", str(error))
-        case FieldError():
+        case FieldError() | UsageError() if not isinstance(error, SettingError):
             return failed(422, "This address does not fit", str(error))
         case ConflictError():
             return failed(409, "Nothing was done", str(error))

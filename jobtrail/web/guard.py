@@ -18,13 +18,16 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobtrail.api.access import is_known
+from jobtrail.producers.safe_text import shown
+from jobtrail.web.pages import signed_in
 
 COOKIE: Final = "jobtrail_token"
 LOGIN: Final = "/login"
-#: What is shown without a token: the page that asks for one, and files that are the same for everybody.
-OPEN: Final = re.compile(r"/login|/static/[\w.-]+")
+LOGOUT: Final = "/logout"
+#: What needs no token: the page that asks for one, what forgets it, and files, the same for everybody.
+OPEN: Final = re.compile(r"/log(?:in|out)|/static/[\w.-]+")
 #: Addresses of the pages; all others are the HTTP interface's, which knows no cookie.
-PAGES: Final = re.compile(r"/(?:(?:live/)?(?:jobs|connections|dataplanes|operations)(?:/.*)?|login)?")
+PAGES: Final = re.compile(r"/(?:(?:live/)?(?:jobs|connections|dataplanes|operations)(?:/.*)?|log(?:in|out))?")
 #: Our files and nothing else: no inline script, no inline style, no frame, no other host.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -47,16 +50,16 @@ class Guard:
             return
         headers = Headers(scope=scope)
         if scope["method"] not in SAFE and not is_from_us(headers):
-            said = "this was not sent by a page of this server, so nothing was done"
-            await PlainTextResponse(said, 403)(scope, receive, send)
+            await PlainTextResponse(refusal(headers), 403)(scope, receive, send)
             return
         if self._tokens and not OPEN.fullmatch(scope["path"]) and "authorization" not in headers:
-            shown = _cookie(headers)
-            if shown is None or not is_known(shown.encode(), self._tokens):
+            token = _cookie(headers)
+            if token is None or not is_known(token.encode(), self._tokens):
                 back = scope["path"] + (f"?{scope['query_string'].decode()}" if scope["query_string"] else "")
                 await RedirectResponse(f"{LOGIN}?next={quote(back)}", 303)(scope, receive, send)
                 return
-            shown_as = (b"authorization", f"Bearer {shown}".encode())
+            signed_in.set(True)
+            shown_as = (b"authorization", f"Bearer {token}".encode())
             scope = {**scope, "headers": [*scope["headers"], shown_as]}
 
         async def guarded(message: Message) -> None:
@@ -79,6 +82,19 @@ def is_from_us(headers: Headers) -> bool:
         return False
     origin = headers.get("origin")
     return origin is not None and urlsplit(origin).netloc == headers.get("host")
+
+
+def refusal(headers: Headers) -> str:
+    """What is said of a request that `is_from_us` does not take."""
+    said = "This was not sent by a page of this server, so nothing was done."
+    origin, host = headers.get("origin"), headers.get("host")
+    if origin in {None, "null"} or headers.get("sec-fetch-site", "same-origin") != "same-origin":
+        return said
+    return (
+        f"{said} The page is of {shown(origin or '')}, and this server was asked as {shown(host or '')}. "
+        "If a proxy stands between them, have it hand on the header Host as the browser sent it "
+        "(nginx: proxy_set_header Host $http_host;)."
+    )
 
 
 def _cookie(headers: Headers) -> str | None:

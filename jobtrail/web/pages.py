@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -32,7 +33,12 @@ LOOKS: Final = {
     "succeeded": ("good", "✓"),
     "COMPLETE": ("good", "✓"),
     "HEALTHY": ("good", "✓"),
+    "done": ("good", "✓"),
+    "swapped": ("good", "✓"),
+    "compared": ("good", "✓"),
     "failed": ("bad", "✕"),
+    "refused": ("bad", "✕"),
+    "critical": ("bad", "✕"),
     "UNHEALTHY": ("bad", "✕"),
     "INCOMPLETE": ("bad", "✕"),
     "running": ("busy", "▶"),
@@ -40,6 +46,8 @@ LOOKS: Final = {
     "incomplete": ("warn", "↻"),
     "RATE_LIMITED": ("warn", "‖"),
     "DEGRADED": ("warn", "!"),
+    "interrupted": ("warn", "!"),
+    "warning": ("warn", "!"),
     "cancelled": ("calm", "⊘"),
     "pending": ("calm", "○"),
     "queued": ("calm", "○"),
@@ -48,6 +56,8 @@ LOOKS: Final = {
 }
 
 
+#: Whether whoever is answered just now signed in by a cookie, and so can sign out.
+signed_in: Final = ContextVar("signed_in", default=False)
 #: Address → name of the pages that each page leads to.
 PAGES: Final = {"/jobs": "Jobs", "/dataplanes": "Dataplanes", "/operations": "Operations"}
 
@@ -77,8 +87,8 @@ def _environment() -> Environment:
         ),
     )
     made.filters |= {"amount": amount, "size": size, "span": span, "utc": utc, "iso": iso}
-    made.filters |= {"local": local, "sentence": sentence, "short": short}
-    made.globals |= {"looks": looks, "asset": asset, "pages": PAGES}
+    made.filters |= {"local": local, "sentence": sentence, "short": short, "coded": coded}
+    made.globals |= {"looks": looks, "asset": asset, "pages": PAGES, "signed_in": signed_in.get}
     return made
 
 
@@ -122,6 +132,13 @@ def short(value: float) -> str:
 def sentence(text: str) -> str:
     """Begins with a capital letter."""
     return text[:1].upper() + text[1:]
+
+
+def coded(text: str) -> Markup:
+    """What stands between backticks is what somebody types."""
+    parts = visible(text).split("`")
+    tags = (Markup("{}"), Markup("<code>{}</code>"))
+    return Markup("").join(tags[number % 2].format(part) for number, part in enumerate(parts))
 
 
 @cache

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Annotated, Any, Final
-from urllib.parse import parse_qs, quote
+from urllib.parse import quote
 
-from fastapi import APIRouter, FastAPI, HTTPException, Path, Query, Request
+from fastapi import APIRouter, FastAPI, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pydantic import field_validator
@@ -22,25 +22,23 @@ from jobtrail.api.context import context
 from jobtrail.api.fields import GREATEST
 from jobtrail.api.models import Exact
 from jobtrail.api.reads import Database
-from jobtrail.consumers.rebuild import state
-from jobtrail.producers.safe_text import safe_name
 from jobtrail.settings import Settings
 from jobtrail.web.connection import connection_page
 from jobtrail.web.errors import PageRoute
-from jobtrail.web.guard import COOKIE, LOGIN, OPEN, Guard, inside
+from jobtrail.web.forms import confirmed, form_of, name_in
+from jobtrail.web.guard import COOKIE, LOGIN, LOGOUT, OPEN, Guard, inside
 from jobtrail.web.job import job_page, job_then
 from jobtrail.web.jobs import Wanted, job_number, jobs_page
 from jobtrail.web.live import LivePages, Look, Stream
+from jobtrail.web.operations import router as operations
 from jobtrail.web.pages import Page, render
-from jobtrail.web.service import dataplanes_page, operations_page
+from jobtrail.web.service import dataplanes_page
 
 #: Where each page is also streamed from.
 LIVE: Final = "/live"
 #: Years between which events are.
 EARLIEST: Final = 2000
 LATEST: Final = 2200
-#: Most bytes of a form.
-FORM: Final = 10_000
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 JobId = Annotated[int, Path(ge=0, le=GREATEST)]
@@ -74,6 +72,7 @@ def create_site(settings: Settings, tokens: Sequence[str] = (), *, insecure: boo
     app.state.streams.append(app.state.pages)
     app.mount("/static", StaticFiles(directory=str(files("jobtrail.web") / "static")), name="static")
     app.include_router(router)
+    app.include_router(operations)
     app.add_middleware(Guard, tokens=tokens)
     return app
 
@@ -143,25 +142,21 @@ def confirm_cancel(request: Request, job_id: JobId) -> Response:
     what = "A worker runs it. It is asked to stop, and may take a moment to obey."
     if not row["runs"]:
         what = "Nobody runs it, so it is cancelled at once."
-    values = {"job_id": job_id, "what": what}
-    return HTMLResponse(render(Page("cancel.html", {}, values, live=False)))
+    return confirmed(
+        f"Cancel job {job_id}",
+        [what],
+        {"/jobs": "Jobs", f"/jobs/{job_id}": str(job_id)},
+        button="Cancel the job",
+        leave="Leave it running",
+    )
 
 
 @router.post("/jobs/{job_id}/cancel")
 async def cancel(request: Request, job_id: JobId) -> Response:
     """Cancels it, and says who did."""
-    by = safe_name((await _form(request)).get("by", "").strip())
-    if not by:
-        raise HTTPException(422, "the record needs a name: say who cancels the job")
+    by = name_in(await form_of(request), "cancels the job")
     await run_in_threadpool(cancel_job, context(request), job_id, by)
     return RedirectResponse(f"/jobs/{job_id}", 303)
-
-
-async def _form(request: Request) -> dict[str, str]:
-    body = await request.body()
-    if len(body) > FORM:
-        raise HTTPException(413, f"the form is larger than {FORM:,} bytes")
-    return {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
 
 
 @router.get("/connections/{connection_id:path}")
@@ -188,23 +183,6 @@ def live_dataplanes(request: Request) -> Any:
     return _stream(request, dataplanes_page)
 
 
-@router.get("/operations")
-def operations(request: Request) -> Response:
-    """What operators look at."""
-    return _answer(request, _operations(request))
-
-
-@router.get(f"{LIVE}/operations")
-def live_operations(request: Request) -> Any:
-    """The same as it changes."""
-    return _stream(request, _operations(request))
-
-
-def _operations(request: Request) -> Make:
-    settings, readings = context(request).settings, request.app.state.readings
-    return lambda database: operations_page(database, settings, readings.take(), state(settings))
-
-
 @router.get(LOGIN)
 def ask_for_token(request: Request) -> Response:
     """Asks for a token; leads on where none is needed."""
@@ -217,7 +195,7 @@ def ask_for_token(request: Request) -> Response:
 @router.post(LOGIN)
 async def take_token(request: Request) -> Response:
     """Keeps a token that is one of ours."""
-    form = await _form(request)
+    form = await form_of(request)
     back, token = inside(form.get("next", "/")), form.get("token", "")
     if not is_known(token.encode(), request.app.state.tokens):
         page = Page("login.html", {}, {"back": back, "wrong": True}, live=False)
@@ -225,4 +203,12 @@ async def take_token(request: Request) -> Response:
     answer = RedirectResponse(quote(back, safe="/?&=%"), 303)
     secure = request.url.scheme == "https"
     answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", secure=secure)
+    return answer
+
+
+@router.post(LOGOUT)
+def forget_token(request: Request) -> Response:
+    """Has the browser forget its token."""
+    answer = RedirectResponse(LOGIN, 303)
+    answer.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=request.url.scheme == "https")
     return answer

@@ -8,15 +8,17 @@ from datetime import UTC, datetime
 from typing import Literal
 
 import httpx
+import psycopg
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from web_scenes import ATTACK, site, synced, until
+from web_scenes import ALERT, ATTACK, letter, put_aside, readable, site, synced, until
 
 from jobtrail import Job
 from jobtrail.producers.publisher import Publisher
 from jobtrail.settings import Settings
 
+ALERTED = {"rule": ATTACK, "subject": ATTACK, "connection": ATTACK, "hours": 1, "detail": ATTACK}
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 WIDTHS = {"phone": 390, "desk": 1280}
 Scheme = Literal["light", "dark"]
@@ -66,9 +68,18 @@ def test_each_page_reads_well(
     """No serious finding of axe, nothing on the console, nothing wider than the screen, attacks are text."""
     synced(settings, "orders", 50)
     job = synced(settings, ATTACK, fails=ATTACK, stream=ATTACK)
+    with Publisher(settings) as publisher:
+        running = Job.start(connection_id="billing", publisher=publisher).job_id
+        publisher.flush()
+    ready(address, f"/jobs/{running}", "pending")
+    put_aside(settings, letter(1, "malformed", detail=ATTACK, topic=ATTACK))
+    with psycopg.connect(settings.database_url or "") as connection:
+        connection.execute(ALERT, {**ALERTED, "resolved": None, "resolution": None})
     ready(address, f"/jobs/{job}", "failed")
     page, wrong = page_of(browser, address, scheme, width)
     pages = ["/jobs", f"/jobs/{job}", f"/jobs/{job}?at={datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"]
+    pages += ["/operations/rebuild", "/operations/letters/drop?reason=malformed"]
+    pages += ["/operations/letters/retry?place=id:0:1", f"/jobs/{running}/cancel"]
     for path in [*pages, "/connections/orders", "/dataplanes", "/operations", "/jobs?status=running"]:
         answer = page.goto(path)
         assert answer is not None
@@ -170,4 +181,31 @@ def test_a_job_is_cancelled_by_a_page(browser: Browser, address: str, settings: 
     page.get_by_role("button", name="Cancel the job").click()
     page.wait_for_url(f"**/jobs/{job.job_id}")
     expect(page.locator("#answer")).to_contain_text("Cancelled by ada", timeout=10_000)
+    assert wrong == []
+
+
+def test_operators_act_from_their_page(browser: Browser, address: str, settings: Settings) -> None:
+    """A letter is retried, the others dropped, the read models rebuilt; the page says what came of each."""
+    synced(settings, "orders")
+    ready(address, "/jobs", "orders")
+    put_aside(settings, letter(1, "unknown_schema", readable(7)), letter(2, "malformed"))
+    page, wrong = page_of(browser, address)
+    page.goto("/operations")
+    page.locator("#reason-unknown_schema").get_by_role("link", name="Retry …").click()
+    page.get_by_label("Your name").fill("ada")
+    page.get_by_role("button", name="Retry").click()
+    page.wait_for_url("**/operations")
+    expect(page.locator(".notice")).to_contain_text("Retried by ada: t:0:1, published as")
+    page.locator("#letters").get_by_role("link", name="Drop …").last.click()
+    page.get_by_label("Your name").fill("bob")
+    page.keyboard.press("Enter")
+    expect(page.locator(".notice")).to_have_text("Dropped by bob: 1 dead letter.")
+    expect(page.locator("#letters")).to_contain_text("None is open")
+    page.get_by_role("link", name="Rebuild …").click()
+    page.get_by_label("Your name").fill("eve")
+    page.get_by_role("button", name="Rebuild").click()
+    page.wait_for_url("**/operations")
+    expect(page.locator(".notice")).to_have_text("Rebuild begun by eve.")
+    expect(page.locator("#rebuild")).to_contain_text("swapped begun by eve", timeout=60_000)
+    expect(page.locator("#rebuild")).to_contain_text("Generation 2 serves.")
     assert wrong == []

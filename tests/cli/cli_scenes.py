@@ -36,10 +36,8 @@ NASTY = "us\x1b[31mers\r\x07\u202e[bold red]x[/]"
 
 def environment(settings: Settings, **more: str) -> dict[str, str]:
     """The settings as variables, and nothing else of ours."""
-    fields = settings.model_dump(exclude={"kafka_client"}, exclude_none=True, exclude_unset=True)
-    ours = {f"JOBTRAIL_{name.upper()}": str(value) for name, value in fields.items()}
     kept = {name: value for name, value in os.environ.items() if not name.startswith("JOBTRAIL_")}
-    return {**kept, **ours, **more}
+    return {**kept, **settings.environ(), **more}
 
 
 def jobtrail(settings: Settings, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:

@@ -207,7 +207,7 @@ def test_a_rebuild_in_between_tells_nothing(scene: Scene) -> None:
         assert scene.look(hour) == 1
     scene.deliver()
     before = scene.alerts()
-    result = rebuild(scene.settings, Options(workers=1), lambda *_: None)
+    result = rebuild(scene.settings, Options(workers=1, by="ada"), lambda *_: None)
     assert result.swapped
     fresh = scene.another()
     for hour in (3.1, 3.2, 4.0):

@@ -60,6 +60,21 @@ def test_security_settings_reach_the_kafka_clients() -> None:
     assert read.kafka_client == {"security.protocol": "SASL_SSL", "ssl.ca.location": "/ca.pem"}
 
 
+def test_settings_reach_another_process_as_they_are() -> None:
+    """What is unset stays so; what cannot be a default of that process is said."""
+    given = Settings.from_env(
+        {
+            "JOBTRAIL_KAFKA_BOOTSTRAP_SERVERS": "k:1",
+            "DATABASE_URL": "postgresql://p/x",
+            "JOBTRAIL_HOME": "/srv/a b",
+            "JOBTRAIL_KAFKA_SASL_PASSWORD": "pw",
+            "JOBTRAIL_BATCH_SIZE": "7",
+        }
+    ).model_copy(update={"api_port": 0})
+    assert Settings.from_env(given.environ()) == given
+    assert "JOBTRAIL_SPOOL" not in given.environ()
+
+
 def test_what_kubernetes_sets_for_a_service_of_our_name_is_left_alone() -> None:
     read = Settings.from_env(
         {

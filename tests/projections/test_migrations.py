@@ -40,7 +40,7 @@ BY_TYPE = {
     "interval": "00:00:01",
     "ARRAY": ["log"],
 }
-BY_COLUMN = {"status": "running", "outcome": "done", "resolution": "retried"}
+BY_COLUMN = {"status": "running", "outcome": "done", "resolution": "retried", "result": "swapped"}
 
 
 @pytest.fixture

@@ -15,10 +15,9 @@ from psycopg.rows import dict_row
 
 from jobtrail import codec
 from jobtrail import events as e
-from jobtrail.consumers.rebuild import Options, Result, rebuild, state
+from jobtrail.consumers.rebuild import Options, Result, State, rebuild, state
 from jobtrail.projections import generation as g
 from jobtrail.projections.compare import COMPARED
-from jobtrail.projections.shadow import Unfinished
 from jobtrail.settings import Settings
 
 
@@ -86,9 +85,10 @@ def _producer(address: str) -> Producer:
     return Producer({"bootstrap.servers": address, "enable.idempotence": True, "log_level": 2})
 
 
-def state_of(settings: Settings) -> Unfinished | None:
-    """The rebuild that runs or was left."""
-    return state(settings).unfinished
+def state_of(settings: Settings) -> State:
+    """The live generation, and the rebuild that runs or was left."""
+    with psycopg.connect(settings.database_url or "") as connection:
+        return state(connection)
 
 
 def quiet(phase: str, done: int = 0, total: int = 0) -> None:
@@ -97,7 +97,7 @@ def quiet(phase: str, done: int = 0, total: int = 0) -> None:
 
 def rebuilt(settings: Settings, **options: Any) -> Result:
     """What a rebuild by two processes gives."""
-    return rebuild(settings, Options(**{"workers": 2, **options}), quiet)
+    return rebuild(settings, Options(**{"workers": 2, "by": "ada", **options}), quiet)
 
 
 def contents(settings: Settings, without: Collection[str] = ()) -> dict[str, list[dict[str, Any]]]:

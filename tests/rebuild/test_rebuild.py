@@ -20,7 +20,7 @@ from rebuild_scenes import HISTORY, contents, interleaved, job_of, publish, rebu
 
 from jobtrail.cli.service import RoleThread
 from jobtrail.consumers.projector import project_until_caught_up, run_projector
-from jobtrail.consumers.rebuild import CancelledError, Options, cancel, rebuild, state
+from jobtrail.consumers.rebuild import CancelledError, Options, cancel, rebuild
 from jobtrail.errors import ConflictError, LogError
 from jobtrail.settings import Settings
 
@@ -52,7 +52,7 @@ def test_a_rebuild_gives_the_same_rows_and_readers_see_the_new_generation(projec
     schemas = execute(projected, "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'jobtrail%'")
     assert {name for (name,) in schemas} == {"jobtrail", "jobtrail_analytics", "jobtrail_g2"}
     assert execute(projected, "SELECT DISTINCT generation FROM jobtrail.checkpoints") == [(2,)]
-    assert state(projected).unfinished is None
+    assert state_of(projected).unfinished is None
 
 
 def test_keys_and_indexes_are_those_of_the_live_generation(projected: Settings) -> None:
@@ -96,8 +96,8 @@ def test_what_was_changed_by_hand_is_found_and_repaired(projected: Settings) -> 
     assert "records_emitted: 1 → 110" in found.stdout
     assert "attempts (job_id 102, attempt_number 0): only in the new generation" in found.stdout
     assert "status: 'running' → 'succeeded'" in found.stdout
-    assert state(projected).live == 1
-    assert state(projected).unfinished is None
+    assert state_of(projected).live == 1
+    assert state_of(projected).unfinished is None
     result = rebuilt(projected)
     assert (result.swapped, result.same) == (True, False)
     assert sum(table.differing for table in result.tables) == 4
@@ -164,20 +164,21 @@ def test_killed_five_times_it_goes_on_and_gives_the_same_rows(settings: Settings
     for _ in range(5):
         process = subprocess.Popen(command, env=environment(settings), stderr=subprocess.DEVNULL)
         until = time.monotonic() + 60
-        while (found := state_of(settings)) is None and time.monotonic() < until:
+        while (found := state_of(settings).unfinished) is None and time.monotonic() < until:
             time.sleep(0.01)
         time.sleep(chance.uniform(0, 1.5))
         assert found is not None
         generations.add(found.generation)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        if state(settings).live == 2:
+        if state_of(settings).live == 2:
             break
     assert generations == {2}
     until = time.monotonic() + 30
     while _workers() and time.monotonic() < until:
         time.sleep(0.05)
     assert _workers() == []
+    assert state_of(settings).outcome != "running"
     last = jobtrail(settings, "rebuild", "--yes", "--json")
     assert last.returncode == 0, last.stderr
     assert contents(settings) == before
@@ -200,7 +201,7 @@ def test_an_empty_or_shorter_result_is_refused(projected: Settings) -> None:
     refused = jobtrail(projected, "rebuild", "--yes")
     assert refused.returncode == 1
     assert "the result is shorter: jobs has 31 rows instead of 32; nothing was swapped" in refused.stdout
-    assert state(projected).live == 1
+    assert state_of(projected).live == 1
     assert jobtrail(projected, "rebuild", "status").stdout.splitlines()[1].endswith(" (100 %)") is False
     forced = rebuilt(projected, force=True)
     assert (forced.swapped, forced.generation, forced.messages) == (True, 2, 0)
@@ -223,7 +224,7 @@ def test_one_at_a_time(projected: Settings) -> None:
 
     def first() -> None:
         try:
-            rebuild(projected, Options(workers=1), tell)
+            rebuild(projected, Options(workers=1, by="ada"), tell)
         except CancelledError as error:
             raised.append(error)
 
@@ -232,7 +233,7 @@ def test_one_at_a_time(projected: Settings) -> None:
     assert started.wait(60)
     with pytest.raises(ConflictError, match="a rebuild runs already"):
         rebuilt(projected)
-    assert state(projected).running
+    assert (state_of(projected).running, state_of(projected).outcome) == (True, "running")
     cancelling = Thread(target=cancel, args=[projected])
     cancelling.start()
     time.sleep(0.5)
@@ -240,7 +241,8 @@ def test_one_at_a_time(projected: Settings) -> None:
     thread.join(60)
     cancelling.join(60)
     assert [type(error) for error in raised] == [CancelledError]
-    assert state(projected).unfinished is None
+    assert state_of(projected).outcome == "cancelled"
+    assert state_of(projected).unfinished is None
     assert execute(projected, "SELECT nspname FROM pg_namespace WHERE nspname = 'jobtrail_g2'") == []
     assert jobtrail(projected, "rebuild", "cancel").returncode == 1
 
@@ -252,7 +254,10 @@ def test_a_gap_in_the_log_is_named(projected: Settings, kafka_admin: AdminClient
         future.result(30)
     with pytest.raises(LogError, match="partition 0: offsets 0 to 4 are needed and are missing"):
         rebuilt(projected)
-    assert state(projected).unfinished is None
+    found = state_of(projected)
+    assert (found.unfinished, found.outcome) == (None, "failed")
+    assert found.last is not None
+    assert "partition" in (found.last.detail or "")
 
 
 def test_what_postgres_once_refused_stays_out_and_dead_letters_stay(settings: Settings) -> None:
@@ -280,8 +285,11 @@ def test_the_command_says_what_it_did_and_asks_only_a_person(projected: Settings
     unasked = jobtrail(projected, "rebuild")
     assert unasked.returncode == 2
     assert "say --yes, or --verify-only" in unasked.stderr
-    done = jobtrail(projected, "rebuild", "--yes")
+    done = jobtrail(projected, "rebuild", "--yes", "--by", "ada")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "readers now see generation 2")
     assert f"reading: {len(HISTORY):,} of {len(HISTORY):,} (100 %)" in done.stderr
     status = jobtrail(projected, "rebuild", "status")
-    assert status.stdout.splitlines() == ["live: generation 2, version 1", "no rebuild"]
+    live, last, unfinished = status.stdout.splitlines()
+    assert (live, unfinished) == ("live: generation 2, version 1", "no rebuild")
+    assert last.startswith("last: swapped, begun ")
+    assert last.endswith(f" by ada: {len(HISTORY)} messages read; all rows were the same")
