@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,6 +20,9 @@ from jobtrail.settings import Settings
 
 #: Seconds that Kafka has for one answer.
 KAFKA_TIMEOUT: Final = 3.0
+#: What it answers while a partition changes its leader, or has none yet; and seconds between two questions.
+MOVING: Final = frozenset({KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE})
+LOOK: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,5 +93,15 @@ class Log:
     ) -> dict[int, int]:
         assert self._admin is not None  # noqa: S101  # made by `topic`
         asked = dict.fromkeys(places, spec)
-        offsets = self._admin.list_offsets(asked, request_timeout=KAFKA_TIMEOUT, isolation_level=level)
-        return {place.partition: answer.result(KAFKA_TIMEOUT + 1).offset for place, answer in offsets.items()}
+        until = time.monotonic() + KAFKA_TIMEOUT
+        while True:
+            offsets = self._admin.list_offsets(asked, request_timeout=KAFKA_TIMEOUT, isolation_level=level)
+            try:
+                return {
+                    place.partition: answer.result(KAFKA_TIMEOUT + 1).offset
+                    for place, answer in offsets.items()
+                }
+            except KafkaException as error:
+                if error.args[0].code() not in MOVING or time.monotonic() > until:
+                    raise
+            time.sleep(LOOK)
