@@ -71,6 +71,11 @@ def judged(year: Year, shown: Shown | None = None) -> Verdict:
     rules = RuleSet(every_kind(), tuple(year.pauses))
     told = shown or (lambda *_: None)
     fired = replay(rules, year.facts, BEGAN, year.ended, lambda done, of: told(f"seed {year.seed}", done, of))
+    return sorted_out(year, fired)
+
+
+def sorted_out(year: Year, fired: Sequence[Fired]) -> Verdict:
+    """Which alerts are of an incident, which a consequence of one, and which are false."""
     found: dict[Incident, Fired] = {}
     consequences, false = [], []
     for one in fired:
