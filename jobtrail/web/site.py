@@ -24,6 +24,7 @@ from jobtrail.api.models import Exact
 from jobtrail.api.reads import Database
 from jobtrail.settings import Settings
 from jobtrail.web.connection import connection_page
+from jobtrail.web.connectors import Asked, connectors_page
 from jobtrail.web.errors import PageRoute
 from jobtrail.web.forms import confirmed, form_of, name_in
 from jobtrail.web.guard import COOKIE, LOGIN, LOGOUT, OPEN, Guard, inside
@@ -169,6 +170,18 @@ def connection(request: Request, connection_id: str) -> Response:
 def live_connection(request: Request, connection_id: str) -> Any:
     """The same as it changes."""
     return _stream(request, lambda database: connection_page(database, connection_id))
+
+
+@router.get("/connectors")
+def connectors(request: Request, asked: Annotated[Asked, Query()]) -> Response:
+    """The connectors, the least reliable first."""
+    return _answer(request, lambda database: connectors_page(database, asked))
+
+
+@router.get(f"{LIVE}/connectors")
+def live_connectors(request: Request, asked: Annotated[Asked, Query()]) -> Any:
+    """The same as they change."""
+    return _stream(request, lambda database: connectors_page(database, asked))
 
 
 @router.get("/dataplanes")
