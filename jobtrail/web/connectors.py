@@ -27,8 +27,9 @@ PERIODS: Final = {
 #: Connectors that are shown, the worst; and the newest failures among which the last of each is looked for.
 MOST: Final = 100
 NEWEST: Final = 1000
-#: Height of a bar of the plot with the space around it, in the plot's units.
-STEP: Final = 30
+#: The longest bar of the plot, and the height of one with the space around it, in the plot's units.
+WIDTH: Final = 500.0
+STEP: Final = 28
 
 
 class Asked(Exact):
@@ -156,9 +157,15 @@ def _plot(whys: Counter[Why]) -> dict[str, Any]:
     for number, (origin, count) in enumerate(
         sorted(origins.items(), key=lambda one: (-one[1], one[0] or ""))
     ):
-        bars.append(
-            {"origin": origin, "count": count, "width": charts.place(count, most), "y": number * STEP}
-        )
+        bars.append({"origin": origin, "count": count, "width": _place(count, most), "y": number * STEP})
     # Failures are counted whole.
-    ticks = [tick for tick in charts.nice_ticks(most) if tick.value == int(tick.value)]
+    ticks = [
+        {"x": _place(tick.value, most), "value": tick.value}
+        for tick in charts.nice_ticks(most)
+        if tick.value == int(tick.value)
+    ]
     return {"bars": bars, "ticks": ticks, "height": len(bars) * STEP, "total": origins.total()}
+
+
+def _place(value: float, most: float) -> float:
+    return round(charts.place(value, most) * WIDTH / charts.WIDTH, 1)

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from pydantic import ConfigDict, Field, field_validator
 
 from jobtrail.api import cursor, reads
-from jobtrail.api.fields import GREATEST
+from jobtrail.api.fields import GREATEST, FilterText
 from jobtrail.api.models import Exact, JobStatus
 from jobtrail.api.reads import Database, Row
 from jobtrail.api.verdict import duration
@@ -33,7 +33,7 @@ PERIODS: Final = {
     "7d": (timedelta(days=7), "last 7 days"),
     "30d": (timedelta(days=30), "last 30 days"),
 }
-Text = Annotated[str, Field(max_length=1024)]
+Text = Annotated[FilterText, Field(max_length=1024)]
 
 
 class Wanted(Exact):
@@ -45,7 +45,7 @@ class Wanted(Exact):
     status: list[JobStatus] = Field(default_factory=list)
     type: ConfigType | None = None
     #: Any origin, as one that is not known here is kept as it came; an answer has so much of it.
-    origin: Annotated[str, Field(max_length=40)] = ""
+    origin: Annotated[FilterText, Field(max_length=40)] = ""
     connection: Text = ""
     workspace: Text = ""
     period: str = ""

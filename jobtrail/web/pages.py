@@ -99,6 +99,7 @@ def _environment() -> Environment:
     )
     made.filters |= {"amount": amount, "size": size, "span": span, "utc": utc, "iso": iso}
     made.filters |= {"local": local, "sentence": sentence, "short": short, "coded": coded, "percent": percent}
+    made.globals |= {"looks": looks, "asset": asset, "pages": PAGES, "signed_in": signed_in.get}
     return made
 
 

@@ -19,7 +19,7 @@ from jobtrail.api.app import create_app
 from jobtrail.api.cancellation import standing
 from jobtrail.api.commands import cancel_job
 from jobtrail.api.context import context
-from jobtrail.api.fields import GREATEST
+from jobtrail.api.fields import GREATEST, FilterText
 from jobtrail.api.models import Exact
 from jobtrail.api.reads import Database
 from jobtrail.settings import Settings
@@ -161,13 +161,13 @@ async def cancel(request: Request, job_id: JobId) -> Response:
 
 
 @router.get("/connections/{connection_id:path}")
-def connection(request: Request, connection_id: str) -> Response:
+def connection(request: Request, connection_id: FilterText) -> Response:
     """One connection."""
     return _answer(request, lambda database: connection_page(database, connection_id))
 
 
 @router.get(LIVE + "/connections/{connection_id:path}")
-def live_connection(request: Request, connection_id: str) -> Any:
+def live_connection(request: Request, connection_id: FilterText) -> Any:
     """The same as it changes."""
     return _stream(request, lambda database: connection_page(database, connection_id))
 
