@@ -21,6 +21,7 @@ _PARTS: Final = ("job_columns", "stream_columns", "counted")
 #: By what jobs can be filtered; each is a part of queries.sql and the name of its value.
 FILTERS: Final = (
     *("config_types", "config_id", "connection_id", "workspace_ids", "statuses", "not_statuses"),
+    "failure_origin",
     *("created_from", "created_to", "updated_from", "updated_to", "after"),
 )
 

@@ -77,6 +77,9 @@ status = ANY (%(statuses)s::text[]) OR (status IS NULL AND 'pending' = ANY (%(st
 -- not_statuses: Filter.
 status <> ALL (%(not_statuses)s::text[]) OR (status IS NULL AND 'pending' <> ALL (%(not_statuses)s::text[]))
 ;
+-- failure_origin: Filter.
+failure_reason ->> 'failureOrigin' = %(failure_origin)s
+;
 -- created_from: Filter.
 created_at >= %(created_from)s
 ;

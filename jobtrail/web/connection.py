@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from jobtrail.api import reads, verdict
@@ -15,11 +15,15 @@ from jobtrail.web import charts
 from jobtrail.web.jobs import ORDER
 from jobtrail.web.pages import Page
 
-#: Runs that the page looks at, the newest.
+#: Runs that the page looks at, the newest; streams that are plotted, those that moved most.
 RUNS: Final = 50
-#: Height of a plot in its own units, and of what is told where nothing is known.
-HEIGHT: Final = 160.0
+STREAMS: Final = 12
+#: Width and height of a plot of runs in its own units, and the least height of a bar.
+WIDTH: Final = 440.0
+HEIGHT: Final = 90.0
 LEAST: Final = 2.0
+#: How a run that did not succeed is drawn; without colour it is told from one that did.
+BARS: Final = {"succeeded": "filled", "failed": "outlined"}
 
 
 def connection_page(database: Database, connection_id: str) -> Page:
@@ -42,64 +46,92 @@ def connection_page(database: Database, connection_id: str) -> Page:
         "judged": judged,
         "plots": [
             _plot("Records committed", "records", runs, [_committed(job) for job in jobs]),
+            _plot("Bytes committed", "bytes", runs, [_committed(job, "bytes") for job in jobs]),
             _plot("Duration", "seconds", runs, seconds),
         ],
-        "streams": _streams(jobs),
-        "most_runs": RUNS,
+        "streams": _streams(runs),
+        "plotted": STREAMS,
     }
     parts = {"summary": "parts/connection_summary.html", "history": "parts/connection_history.html"}
     return Page("connection.html", {**parts, "streams": "parts/connection_streams.html"}, values)
 
 
-def _committed(job: JobRead) -> int | None:
-    return job.aggregated_stats.records_committed if job.aggregated_stats else None
+def _committed(job: JobRead, what: str = "records") -> int | None:
+    counted: int | None = getattr(job.aggregated_stats, f"{what}_committed", None)
+    return counted
 
 
 def _plot(
     title: str, unit: str, runs: Sequence[dict[str, Any]], values: Sequence[float | None]
 ) -> dict[str, Any]:
-    """Bars of the runs, oldest first."""
+    """Marks of the runs, oldest first: for each way of drawing them a path of all that are drawn so."""
     most = max((value for value in values if value is not None), default=0) or 1
-    step = charts.WIDTH / max(len(runs), 1)
-    bars = []
+    step = WIDTH / max(len(runs), 1)
+    width = round(min(step * 0.7, 24), 1)
+    paths = defaultdict[str, list[str]](list)
     for number, (run, value) in enumerate(zip(reversed(runs), reversed(values), strict=True)):
-        height = LEAST if not value else max(LEAST, HEIGHT * value / most)
-        bars.append(
+        status = run["job"].status.value
+        x = round(step * number + (step - width) / 2, 1)
+        if value is not None:
+            height = round(max(LEAST, HEIGHT * value / most), 1)
+            look = BARS.get(status, "pale")
+            paths[look].append(f"M{x} {HEIGHT}h{width}v{-height}h{-width}z")
+        elif status == "failed":
+            paths["cross"].append(f"M{round(x + width / 2 - 3, 1)} {HEIGHT - 9}l6 6m0 -6l-6 6")
+        else:
+            paths["dot"].append(f"M{round(x + width / 2, 1)} {HEIGHT - 5}h0")
+    now = datetime.now(UTC)
+    found = (
+        charts.time_ticks(now - timedelta(seconds=most), now, 3)
+        if unit == "seconds"
+        else charts.nice_ticks(most, 3)
+    )
+    ticks = [{"y": round(HEIGHT * (1 - tick.value / most), 1), "value": tick.value} for tick in found]
+    drawn = {look: "".join(marks) for look, marks in paths.items()}
+    first, last = (_began(runs[-1]), _began(runs[0])) if runs else (None, None)
+    return {"title": title, "unit": unit, "paths": drawn, "ticks": ticks, "first": first, "last": last}
+
+
+def _began(run: dict[str, Any]) -> datetime:
+    began: datetime = run["row"]["started_at"] or run["row"]["created_at"]
+    return began
+
+
+def _streams(runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """By stream, that which moved most first: what each of the runs, newest first, committed of it."""
+    found = defaultdict[tuple[str, str], dict[int, Any]](dict)
+    for number, run in enumerate(runs):
+        for stream in run["job"].stream_aggregated_stats or ():
+            found[stream.stream_namespace or "", stream.stream_name][number] = stream
+    streams: list[dict[str, Any]] = []
+    for (namespace, name), counts in found.items():
+        ended = Counter(runs[number]["job"].status.value for number in counts)
+        records = [counts[n].records_committed if n in counts else None for n in range(len(runs))]
+        weights = [counts[n].bytes_committed if n in counts else None for n in range(len(runs))]
+        streams.append(
             {
-                "run": run,
-                "value": value,
-                "x": round(step * number + step * 0.15, 1),
-                "width": round(step * 0.7, 1),
-                "y": round(HEIGHT - height, 1),
-                "height": round(height, 1),
+                "namespace": namespace,
+                "name": name,
+                "runs": len(counts),
+                "succeeded": ended["succeeded"],
+                "judged": ended["succeeded"] + ended["failed"],
+                "records": _sum(records),
+                "bytes": _sum(weights),
+                "by_run": [
+                    (run, number in counts, records[number], weights[number])
+                    for number, run in enumerate(runs)
+                ],
+                "counts": (records, weights),
             }
         )
-    ticks = [
-        {"y": round(HEIGHT * (1 - tick.value / most), 1), "value": tick.value}
-        for tick in charts.nice_ticks(most)
-    ]
-    return {"title": title, "unit": unit, "bars": bars, "ticks": ticks, "height": HEIGHT}
-
-
-def _streams(jobs: Sequence[JobRead]) -> list[dict[str, Any]]:
-    """By stream: in how many of the runs it was, what they committed of it, and its trend, oldest first."""
-    found = defaultdict[tuple[str, str], list[tuple[int | None, int | None]]](list)
-    for job in jobs:
-        for stream in job.stream_aggregated_stats or ():
-            key = stream.stream_namespace or "", stream.stream_name
-            found[key].append((stream.records_committed, stream.bytes_committed))
-    return [
-        {
-            "namespace": namespace,
-            "name": name,
-            "runs": len(counts),
-            "records": _sum([records for records, _ in counts]),
-            "bytes": _sum([weight for _, weight in counts]),
-            "heights": charts.heights([records for records, _ in reversed(counts)]),
-            "by_run": [records for records, _ in reversed(counts)],
-        }
-        for (namespace, name), counts in sorted(found.items())
-    ]
+    streams.sort(key=lambda one: (-(one["records"] or 0), one["namespace"], one["name"]))
+    for one in streams[:STREAMS]:
+        records, weights = one["counts"]
+        one["plots"] = [
+            _plot("Records committed", "records", runs, records),
+            _plot("Bytes committed", "bytes", runs, weights),
+        ]
+    return streams
 
 
 def _sum(values: Sequence[int | None]) -> int | None:

@@ -27,7 +27,9 @@ LOGOUT: Final = "/logout"
 #: What needs no token: the page that asks for one, what forgets it, and files, the same for everybody.
 OPEN: Final = re.compile(r"/log(?:in|out)|/static/[\w.-]+")
 #: Addresses of the pages; all others are the HTTP interface's, which knows no cookie.
-PAGES: Final = re.compile(r"/(?:(?:live/)?(?:jobs|connections|dataplanes|operations)(?:/.*)?|log(?:in|out))?")
+PAGES: Final = re.compile(
+    r"/(?:(?:live/)?(?:jobs|connections|connectors|dataplanes|operations)(?:/.*)?|log(?:in|out))?"
+)
 #: Our files and nothing else: no inline script, no inline style, no frame, no other host.
 POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "

@@ -11,11 +11,11 @@ from urllib.parse import urlencode
 from pydantic import ConfigDict, Field, field_validator
 
 from jobtrail.api import cursor, reads
-from jobtrail.api.fields import GREATEST
+from jobtrail.api.fields import GREATEST, FilterText
 from jobtrail.api.models import Exact, JobStatus
 from jobtrail.api.reads import Database, Row
 from jobtrail.api.verdict import duration
-from jobtrail.events import ConfigType
+from jobtrail.events import ConfigType, FailureOrigin
 from jobtrail.projections.generation import named_statements
 from jobtrail.web.charts import heights
 from jobtrail.web.pages import Page
@@ -33,7 +33,7 @@ PERIODS: Final = {
     "7d": (timedelta(days=7), "last 7 days"),
     "30d": (timedelta(days=30), "last 30 days"),
 }
-Text = Annotated[str, Field(max_length=1024)]
+Text = Annotated[FilterText, Field(max_length=1024)]
 
 
 class Wanted(Exact):
@@ -44,6 +44,8 @@ class Wanted(Exact):
     q: Text = ""
     status: list[JobStatus] = Field(default_factory=list)
     type: ConfigType | None = None
+    #: Any origin, as one that is not known here is kept as it came; an answer has so much of it.
+    origin: Annotated[FilterText, Field(max_length=40)] = ""
     connection: Text = ""
     workspace: Text = ""
     period: str = ""
@@ -79,6 +81,7 @@ class Wanted(Exact):
             config_types=[self.type.value] if self.type else None,
             workspace_ids=[self.workspace.strip()] if self.workspace.strip() else None,
             statuses=[status.value for status in self.status],
+            failure_origin=self.origin or None,
             created_from=now - since if since else None,
         )
 
@@ -90,6 +93,12 @@ class Wanted(Exact):
 
 def _question(values: Mapping[str, Any]) -> str:
     return f"?{urlencode(values, doseq=True)}" if values else ""
+
+
+def origins(asked: str) -> list[str]:
+    """Failure origins to choose from: those that are known, and what was asked for."""
+    known = [origin.value for origin in FailureOrigin]
+    return known if not asked or asked in known else [*known, asked]
 
 
 def job_number(text: str) -> int | None:
@@ -120,6 +129,7 @@ def jobs_page(database: Database, wanted: Wanted, *, counted: bool = True) -> Pa
         "newest": wanted.address() if wanted.before else None,
         "statuses": [status.value for status in JobStatus if status != JobStatus.QUEUED],
         "types": [one.value for one in ConfigType],
+        "origins": origins(wanted.origin),
         "periods": {value: said for value, (_, said) in PERIODS.items()},
         "filtered": wanted.address() != "/jobs",
         "runs": RUNS,

@@ -1,8 +1,8 @@
 """Keeps open pages up to date: what changed on a page is rendered once for all who look at it, and sent.
 
-A look is taken twice a second of each address that somebody has open, however many have; what changed goes
-out as server-sent events. Where many different addresses are open, looks are taken less often, so that they
-never cost more than their share of a processor.
+A look is taken of each address that somebody has open, however many have, as often as the page says; what
+changed goes out as server-sent events. Where many different addresses are open, looks are taken less often,
+so that they never cost more than their share of a processor.
 """
 
 from __future__ import annotations
@@ -23,10 +23,8 @@ from starlette.types import Receive, Scope, Send
 
 from jobtrail.errors import JobtrailError
 from jobtrail.producers.client import log
-from jobtrail.web.pages import Page, render_parts
+from jobtrail.web.pages import LOOK, Page, render_parts
 
-#: Seconds between two looks at a page: numbers move within a second of being published.
-LOOK: Final = 0.5
 #: Of a processor: what all looks may cost.
 SHARE: Final = 0.2
 #: Milliseconds after which a browser that lost its stream comes back; seconds between two signs of life; and
@@ -142,7 +140,9 @@ class LivePages:
                 _tell(one)
             if one.over:
                 return
-            await asyncio.sleep(max(LOOK, sum(each.seen.cost for each in self._watched.values()) / SHARE))
+            every = one.seen.page.every if one.seen.page else LOOK
+            cost = sum(each.seen.cost for each in self._watched.values())
+            await asyncio.sleep(max(every, cost / SHARE))
 
 
 def _look(look: Look, before: _Seen) -> _Seen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ from markupsafe import Markup
 from jobtrail.producers.logs import visible
 from jobtrail.words import amount, size, span
 
+#: Seconds between two looks at a page: numbers move within a second of being published.
+LOOK: Final = 0.5
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -26,6 +30,8 @@ class Page:
     values: Mapping[str, Any] = field(default_factory=dict)
     #: False: nothing on it changes any more.
     live: bool = True
+    #: Seconds after which it is looked at again: more for one whose numbers cost much.
+    every: float = LOOK
 
 
 #: Status of whatever has one → how it looks: a class, and a sign that needs no colour.
@@ -59,7 +65,12 @@ LOOKS: Final = {
 #: Whether whoever is answered just now signed in by a cookie, and so can sign out.
 signed_in: Final = ContextVar("signed_in", default=False)
 #: Address → name of the pages that each page leads to.
-PAGES: Final = {"/jobs": "Jobs", "/dataplanes": "Dataplanes", "/operations": "Operations"}
+PAGES: Final = {
+    "/jobs": "Jobs",
+    "/connectors": "Connectors",
+    "/dataplanes": "Dataplanes",
+    "/operations": "Operations",
+}
 
 
 def render(page: Page) -> str:
@@ -87,7 +98,7 @@ def _environment() -> Environment:
         ),
     )
     made.filters |= {"amount": amount, "size": size, "span": span, "utc": utc, "iso": iso}
-    made.filters |= {"local": local, "sentence": sentence, "short": short, "coded": coded}
+    made.filters |= {"local": local, "sentence": sentence, "short": short, "coded": coded, "percent": percent}
     made.globals |= {"looks": looks, "asset": asset, "pages": PAGES, "signed_in": signed_in.get}
     return made
 
@@ -127,6 +138,14 @@ def short(value: float) -> str:
         if value >= limit:
             return f"{value / limit:g}{unit}"
     return f"{value:g}"
+
+
+def percent(rate: float | None) -> str:
+    """A rate from 0 to 1: 99.6 %; what is not all never reads as 100 %."""
+    if rate is None:
+        return "-"
+    tenths = math.floor(rate * 1000 + 1e-9)
+    return f"{tenths / 10:.1f} %" if tenths % 10 else f"{tenths // 10} %"
 
 
 def sentence(text: str) -> str:

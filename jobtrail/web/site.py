@@ -19,11 +19,12 @@ from jobtrail.api.app import create_app
 from jobtrail.api.cancellation import standing
 from jobtrail.api.commands import cancel_job
 from jobtrail.api.context import context
-from jobtrail.api.fields import GREATEST
+from jobtrail.api.fields import GREATEST, FilterText
 from jobtrail.api.models import Exact
 from jobtrail.api.reads import Database
 from jobtrail.settings import Settings
 from jobtrail.web.connection import connection_page
+from jobtrail.web.connectors import Asked, connectors_page
 from jobtrail.web.errors import PageRoute
 from jobtrail.web.forms import confirmed, form_of, name_in
 from jobtrail.web.guard import COOKIE, LOGIN, LOGOUT, OPEN, Guard, inside
@@ -160,15 +161,27 @@ async def cancel(request: Request, job_id: JobId) -> Response:
 
 
 @router.get("/connections/{connection_id:path}")
-def connection(request: Request, connection_id: str) -> Response:
+def connection(request: Request, connection_id: FilterText) -> Response:
     """One connection."""
     return _answer(request, lambda database: connection_page(database, connection_id))
 
 
 @router.get(LIVE + "/connections/{connection_id:path}")
-def live_connection(request: Request, connection_id: str) -> Any:
+def live_connection(request: Request, connection_id: FilterText) -> Any:
     """The same as it changes."""
     return _stream(request, lambda database: connection_page(database, connection_id))
+
+
+@router.get("/connectors")
+def connectors(request: Request, asked: Annotated[Asked, Query()]) -> Response:
+    """The connectors, the least reliable first."""
+    return _answer(request, lambda database: connectors_page(database, asked))
+
+
+@router.get(f"{LIVE}/connectors")
+def live_connectors(request: Request, asked: Annotated[Asked, Query()]) -> Any:
+    """The same as they change."""
+    return _stream(request, lambda database: connectors_page(database, asked))
 
 
 @router.get("/dataplanes")

@@ -80,7 +80,8 @@ def test_each_page_reads_well(
     pages = ["/jobs", f"/jobs/{job}", f"/jobs/{job}?at={datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"]
     pages += ["/operations/rebuild", "/operations/letters/drop?reason=malformed"]
     pages += ["/operations/letters/retry?place=id:0:1", f"/jobs/{running}/cancel"]
-    for path in [*pages, "/connections/orders", "/dataplanes", "/operations", "/jobs?status=running"]:
+    pages += ["/connections/orders", "/connectors", "/dataplanes", "/operations", "/jobs?status=running"]
+    for path in pages:
         answer = page.goto(path)
         assert answer is not None
         assert answer.status == 200, path
@@ -137,6 +138,10 @@ def test_filters_are_in_the_address_and_the_keyboard_leads_through(
     page.wait_for_url("**/jobs?status=failed*")
     expect(page.locator("#rows tr")).to_have_count(1)
     expect(page.locator(f"#job-{bad}")).to_be_visible()
+    page.get_by_role("link", name="Clear").click()
+    page.get_by_label("At fault").select_option("source")
+    page.wait_for_url("**/jobs?origin=source*")
+    expect(page.locator("#rows tr")).to_have_count(1)
     page.get_by_role("link", name="Clear").click()
     expect(page.locator("#rows tr")).to_have_count(2)
     page.keyboard.press("j")
