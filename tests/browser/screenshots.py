@@ -30,20 +30,20 @@ from jobtrail.projections.migrate import migrate
 from jobtrail.settings import Settings
 
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "screenshots"
-DESK: Final = 1280
-PHONE: Final = 390
-#: Pixels that are shown of a page, from its top.
-HIGHEST: Final = 880
+#: Width, and the most height that is shown of a page, in pixels.
+DESK: Final = (1280, 880)
+TALL: Final = (1280, 1070)
+PHONE: Final = (390, 880)
 #: Of what all machines have, the one that is nearest to the fonts of most people's systems.
 FONT: Final = "Liberation Sans"
-#: Name of the picture → its page and its width.
+#: Name of the picture → its page and its size.
 PICTURES: Final = {
     "jobs": ("/jobs?period=24h", DESK),
     "jobs-phone": ("/jobs?period=24h", PHONE),
-    "job": (f"/jobs/{FAILED}", DESK),
+    "job": (f"/jobs/{FAILED}", TALL),
     "job-phone": (f"/jobs/{FAILED}", PHONE),
-    "connection": ("/connections/orders", DESK),
-    "operations": ("/operations", DESK),
+    "connection": ("/connections/orders", TALL),
+    "operations": ("/operations", TALL),
 }
 #: What letters they were, and what is so anyhow.
 NEEDLESS: Final = re.compile(
@@ -87,7 +87,8 @@ def main() -> int:
             with site(settings) as address:
                 settled(address)
                 for name in names:
-                    picture = svg(browser, address + PICTURES[name][0], PICTURES[name][1], home)
+                    path, size = PICTURES[name]
+                    picture = svg(browser, address + path, size, home)
                     (FOLDER / f"{name}.svg").write_text(picture)
                     say(f"docs/screenshots/{name}.svg: {len(picture) / 1000:,.0f} kB")
                     large += len(picture) > MOST
@@ -105,8 +106,9 @@ def settled(address: str) -> None:
         until(client, "/operations", lambda text: "p to date" in text)
 
 
-def svg(browser: Browser, address: str, width: int, folder: Path) -> str:
-    """The whole page as shapes."""
+def svg(browser: Browser, address: str, size: tuple[int, int], folder: Path) -> str:
+    """The top of the page as shapes."""
+    width, highest = size
     context = browser.new_context(
         viewport={"width": width, "height": 800}, color_scheme="light", bypass_csp=True
     )
@@ -115,7 +117,7 @@ def svg(browser: Browser, address: str, width: int, folder: Path) -> str:
     page.add_style_tag(content=f"body, input, select, button {{ font-family: '{FONT}' }}")
     page.wait_for_timeout(800)  # its stream is there, and says so
     page.emulate_media(media="screen")
-    height = min(page.evaluate("document.documentElement.scrollHeight") + 1, HIGHEST)
+    height = min(page.evaluate("document.documentElement.scrollHeight") + 1, highest)
     printed, drawn = folder / "page.pdf", folder / "page.svg"
     page.pdf(path=printed, width=f"{width}px", height=f"{height}px", print_background=True)
     context.close()
