@@ -39,8 +39,8 @@ def address(settings_module: Settings) -> Iterator[str]:
     now = datetime.now(UTC)
     long_ago = now - timedelta(days=2)
     told(settings_module, [*story(now), *hostile(marked, long_ago)], now)
-    strange = {"topic": marked("DeadLetter.topic"), "detail": marked("DeadLetter.detail")}
-    put_aside(settings_module, letter(1, "malformed", **strange))
+    strange = letter(1, "malformed", topic=marked("DeadLetter.topic"), detail=marked("DeadLetter.detail"))
+    put_aside(settings_module, strange)
     alert = {name: marked(f"Alert.{name}") for name in ("rule", "subject", "connection", "detail")}
     with psycopg.connect(settings_module.database_url or "") as connection:
         connection.execute(ALERT, {**alert, "hours": 1, "resolved": None, "resolution": None})

@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
 from confluent_kafka.admin._resource import ResourceType
-from web_scenes import ATTACK
+from web_scenes import ALERT, ATTACK
 
 from jobtrail import codec
 from jobtrail import events as e
@@ -57,6 +57,12 @@ CONNECTIONS: Final = {
 EXPIRED: Final = (
     'The password of the user "sync_reader" has expired. Set a new one in the settings of the source.'
 )
+FAILING: Final = {
+    "rule": "billing-must-run",
+    "subject": "billing",
+    "connection": "billing",
+    "detail": "1 of the last 4 runs failed: 25 %, more than 20 %",
+}
 TRACE: Final = """\
 Traceback (most recent call last):
   File "/airbyte/integration_code/source_postgres/source.py", line 118, in read
@@ -311,7 +317,7 @@ def _filled(event_type: type[e.Event], spell: Callable[[str], str], **known: Any
 
 
 def told(settings: Settings, events: Iterable[e.Event], now: datetime) -> None:
-    """Makes the topics, writes the events into them, with a message that is none, and runs the schedules."""
+    """Writes the events into their topics, and a message that is none; an alert; and runs the schedules."""
     TopicAdmin(settings).ensure()
     admin = AdminClient({"bootstrap.servers": settings.kafka_bootstrap_servers or ""})
     producer = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers or ""})
@@ -326,6 +332,7 @@ def told(settings: Settings, events: Iterable[e.Event], now: datetime) -> None:
     assert producer.flush(60) == 0, "the broker did not take the story within a minute"
     _dated_by(admin, topics, "LogAppendTime")
     with connected(settings) as connection:
+        connection.execute(ALERT, {**FAILING, "hours": 2, "resolved": None, "resolution": None})
         for schedule in SCHEDULES:
             run_now(connection, settings, schedule, dry_run=False)
 
