@@ -300,7 +300,7 @@ def test_who_has_a_token_signs_in_and_out(browser: Browser, settings: Settings, 
         reads_well(page)
         page.get_by_label("Token").fill(TOKEN)
         page.keyboard.press("Enter")
-        page.wait_for_url("**/dataplanes")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Dataplanes")
         reads_well(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.get_by_role("button", name="Sign out").click()
