@@ -5,12 +5,19 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_ARGS ?=
 TEST_ARGS ?=
+SHOT_ARGS ?=
 BENCH_ARGS ?=
 CHAOS_ARGS ?= --write benchmarks/CHAOS.md
 FUZZ_ARGS ?=
 ROOMS := jobtrail producers consumers projections tests
 
-.PHONY: help setup demo test test-browser chaos bench-alerts bench-cleanup bench-decode bench-emit bench-freshness bench-growth bench-outage bench-pages bench-read bench-reads-during bench-replay bench-tap bench-views fuzz check \
+# Installs packages as root, or by sudo where that asks for no password; else says what to type.
+APT_INSTALL := sh -c 'as=; test "$$(id -u)" = 0 || as="sudo -n"; \
+	{ command -v apt-get && $$as true; } >/dev/null 2>&1 \
+		|| { echo "install these yourself: sudo apt-get install $$*  (or what your system calls them)" >&2; exit 1; }; \
+	$$as apt-get update -q && $$as apt-get install -qy --no-install-recommends "$$@"' apt-install
+
+.PHONY: help setup demo test test-browser screenshots browser chaos bench-alerts bench-cleanup bench-decode bench-emit bench-freshness bench-growth bench-outage bench-pages bench-read bench-reads-during bench-replay bench-tap bench-views fuzz check \
 	format schemas lock clean
 
 help: ## What there is to make
@@ -31,8 +38,17 @@ demo: $(STAMP) ## Three real jobs through a real Kafka into a real Postgres; DEM
 test: $(STAMP) ## All tests, on real servers that two workers share
 	$(BIN)/python -m pytest -n 2 --ignore tests/browser $(TEST_ARGS)
 
-test-browser: $(STAMP) ## The pages in a real browser; it needs Chromium (apt-get install chromium)
+test-browser: $(STAMP) browser ## The pages in a real Chromium, which it installs where there is none and it may
 	$(BIN)/python -m pytest tests/browser $(TEST_ARGS)
+
+screenshots: $(STAMP) browser ## Pictures of the pages: docs/screenshots/; SHOT_ARGS, such as jobs-phone
+	@command -v mutool >/dev/null || $(APT_INSTALL) mupdf-tools
+	PYTHONPATH=tests:tests/web:tests/browser:benchmarks $(BIN)/python tests/browser/screenshots.py $(SHOT_ARGS)
+
+# A fresh machine has no fonts: text, and the signs before it.
+browser: ## Chromium for the two above, by apt-get, where there is none yet
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null \
+		|| $(APT_INSTALL) chromium fonts-liberation fonts-dejavu-core
 
 chaos: $(STAMP) ## 200 seeded rounds of faults against the golden fold; CHAOS_ARGS, such as --rounds 1 --seed 17
 	PYTHONPATH=tests:benchmarks $(BIN)/python -m chaos $(CHAOS_ARGS)

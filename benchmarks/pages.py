@@ -17,7 +17,6 @@ import asyncio
 import contextlib
 import json
 import os
-import shutil
 import sys
 import tempfile
 import time
@@ -26,9 +25,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import psycopg
+from chromium import chromium
 from freshness import running, steadily
 from measured import await_true, cpu
-from playwright.sync_api import sync_playwright
 from read import filled, postmaster_of, say
 from results import table, write_section
 
@@ -197,8 +196,7 @@ def sets(pages: int, first: int, connections: Sequence[str]) -> dict[str, list[s
 def painted(port: int) -> Figures:
     """Milliseconds until something is painted, and bytes over the wire, with an empty cache."""
     paints, weights = [], []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=_chromium(), args=["--no-sandbox"])
+    with chromium() as browser:
         for _ in range(OPENED + 1):
             context = browser.new_context(viewport={"width": 1280, "height": 800})
             page = context.new_page()
@@ -206,17 +204,9 @@ def painted(port: int) -> Figures:
             paints.append(page.evaluate(PAINT))
             weights.append(page.evaluate(WEIGHT))
             context.close()
-        browser.close()
     del paints[0], weights[0]  # the browser itself started
     paints.sort()
     return {"p50_ms": paints[len(paints) // 2], "max_ms": paints[-1], "bytes": max(weights)}
-
-
-def _chromium() -> str:
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if path is None:
-        raise SystemExit("there is no Chromium here: `apt-get install chromium` makes it")
-    return path
 
 
 async def hold(given: Figures) -> int:

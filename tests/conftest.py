@@ -150,6 +150,16 @@ class Topics:
 @pytest.fixture
 def topics(kafka_admin: AdminClient) -> Iterator[Topics]:
     """Topics as Jobtrail makes them: 4 partitions of events, 1 of the others, broker time, kept for ever."""
+    yield from _fresh_topics(kafka_admin)
+
+
+@pytest.fixture(scope="module")
+def topics_module(kafka_admin: AdminClient) -> Iterator[Topics]:
+    """As `topics`, shared by the tests of one module."""
+    yield from _fresh_topics(kafka_admin)
+
+
+def _fresh_topics(kafka_admin: AdminClient) -> Iterator[Topics]:
     mark = uuid.uuid4().hex[:12]
     names = Topics(
         *(f"{name}-{mark}" for name in ("events", "registry", "dead-letters", "analytics", "alerts"))
@@ -239,8 +249,20 @@ def _drop(admin_url: str, name: str) -> None:
 @pytest.fixture
 def settings(kafka: str, topics: Topics, database: str, tmp_path: Path) -> Settings:
     """Settings of a Jobtrail that shares the servers and nothing else."""
+    return _settings(kafka, topics, database, tmp_path / "home")
+
+
+@pytest.fixture(scope="module")
+def settings_module(
+    kafka: str, topics_module: Topics, database_module: str, tmp_path_factory: pytest.TempPathFactory
+) -> Settings:
+    """As `settings`, shared by the tests of one module."""
+    return _settings(kafka, topics_module, database_module, tmp_path_factory.mktemp("module") / "home")
+
+
+def _settings(kafka: str, topics: Topics, database: str, home: Path) -> Settings:
     return Settings(
-        home=tmp_path / "home",
+        home=home,
         cache=CACHE,
         kafka_bootstrap_servers=kafka,
         database_url=database,

@@ -2,52 +2,66 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
+import re
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Final, Literal
+from urllib.parse import quote
 
 import httpx
-import psycopg
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect, sync_playwright
-from web_scenes import ALERT, ATTACK, letter, put_aside, readable, site, synced, until
+from confluent_kafka import Producer
+from playwright.sync_api import Browser, Page, expect
+from web_scenes import letter, put_aside, readable, site, synced, until
+from world import ATTACKED, FAILED, FIRST, RUNNING, WORKSPACE, hostile, marked
 
 from jobtrail import Job
+from jobtrail import events as e
 from jobtrail.producers.publisher import Publisher
 from jobtrail.settings import Settings
 
-ALERTED = {"rule": ATTACK, "subject": ATTACK, "connection": ATTACK, "hours": 1, "detail": ATTACK}
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-WIDTHS = {"phone": 390, "desk": 1280}
-Scheme = Literal["light", "dark"]
+pytest_plugins = ["browser_fixtures"]
+
+TOKEN: Final = "a-token-of-many-characters"
+WIDTHS: Final = {"phone": 390, "desk": 1280}
+#: What axe is asked in each.
+SCHEMES: Final[dict[Literal["light", "dark"], dict[str, Any]]] = {
+    "light": {},
+    "dark": {"runOnly": ["color-contrast"]},
+}
+#: Each page, in each state that looks different → its status.
+PAGES: Final = {
+    f"/jobs?workspace={WORKSPACE}": 200,
+    "/jobs?status=running": 200,
+    "/jobs?workspace=none": 200,
+    "/jobs?status=none": 422,
+    f"/jobs/{FAILED}": 200,
+    f"/jobs/{RUNNING}": 200,
+    f"/jobs/{RUNNING}/cancel": 200,
+    "/connections/orders": 200,
+    "/connections/none": 404,
+}
+#: Those that show what a hostile user wrote.
+ATTACKED_PAGES: Final = (
+    "/jobs",
+    f"/jobs/{ATTACKED}",
+    f"/jobs/{ATTACKED + 1}",
+    f"/jobs/{ATTACKED + 2}",
+    f"/jobs/{ATTACKED}?at={{now}}",
+    f"/jobs/{ATTACKED + 2}/cancel",
+    f"/connections/{quote(marked('JobCreated.connection_id'), safe='')}",
+    "/connectors",
+    "/dataplanes",
+    "/operations",
+    "/operations/rebuild",
+    "/operations/letters/drop?reason=malformed",
+    "/operations/letters/retry?place=id:0:1",
+)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """The distribution's Chromium."""
-    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    assert path, "there is no Chromium here: `apt-get install chromium` makes it"
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield made
-        made.close()
-
-
-@pytest.fixture
-def address(settings: Settings) -> Iterator[str]:
-    with site(settings) as found:
-        yield found
-
-
-def page_of(
-    browser: Browser, address: str, scheme: Scheme = "light", width: int = 1280
-) -> tuple[Page, list[str]]:
+def page_of(browser: Browser, address: str, width: int = 1280) -> tuple[Page, list[str]]:
     """A page, and all that its console says is wrong from now on."""
-    context = browser.new_context(
-        base_url=address, color_scheme=scheme, viewport={"width": width, "height": 800}
-    )
+    context = browser.new_context(base_url=address, viewport={"width": width, "height": 800})
     page, wrong = context.new_page(), list[str]()
     page.on("console", lambda said: wrong.append(said.text) if said.type in {"error", "warning"} else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -55,61 +69,65 @@ def page_of(
     return page, wrong
 
 
-def ready(address: str, path: str, holds: str) -> None:
-    with httpx.Client(base_url=address, timeout=60) as client:
-        until(client, path, lambda text: holds in text)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
-def test_each_page_reads_well(
-    browser: Browser, address: str, settings: Settings, scheme: Scheme, width: int
-) -> None:
-    """No serious finding of axe, nothing on the console, nothing wider than the screen, attacks are text."""
-    synced(settings, "orders", 50)
-    job = synced(settings, ATTACK, fails=ATTACK, stream=ATTACK)
-    with Publisher(settings) as publisher:
-        running = Job.start(connection_id="billing", publisher=publisher).job_id
-        publisher.flush()
-    ready(address, f"/jobs/{running}", "pending")
-    put_aside(settings, letter(1, "malformed", detail=ATTACK, topic=ATTACK))
-    with psycopg.connect(settings.database_url or "") as connection:
-        connection.execute(ALERT, {**ALERTED, "resolved": None, "resolution": None})
-    ready(address, f"/jobs/{job}", "failed")
-    page, wrong = page_of(browser, address, scheme, width)
-    pages = ["/jobs", f"/jobs/{job}", f"/jobs/{job}?at={datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"]
-    pages += ["/operations/rebuild", "/operations/letters/drop?reason=malformed"]
-    pages += ["/operations/letters/retry?place=id:0:1", f"/jobs/{running}/cancel"]
-    pages += ["/connections/orders", "/connectors", "/dataplanes", "/operations", "/jobs?status=running"]
-    for path in pages:
-        answer = page.goto(path)
-        assert answer is not None
-        assert answer.status == 200, path
-        page.wait_for_timeout(300)
-        found = Axe().run(page).response["violations"]
+def reads_well(page: Page) -> None:
+    """No serious finding of axe, light and dark; nothing but colours changes with that."""
+    for scheme, asked in SCHEMES.items():
+        page.emulate_media(color_scheme=scheme)
+        found = Axe().run(page, options=asked).response["violations"]
         serious = [one for one in found if one["impact"] in {"serious", "critical"}]
-        assert not serious, (path, [(one["id"], one["nodes"][0]["html"]) for one in serious])
+        assert not serious, (page.url, scheme, [(one["id"], one["nodes"][0]["html"]) for one in serious])
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_each_page_reads_well(browser: Browser, address: str, width: int) -> None:
+    """Light and dark: no serious finding of axe, nothing on the console, nothing wider than the screen."""
+    page, wrong = page_of(browser, address, width)
+    for path in (*PAGES, *ATTACKED_PAGES):
+        answer = page.goto(path.format(now=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"))
+        assert answer is not None
+        assert answer.status == PAGES.get(path, 200), path
+        if page.locator("body[data-live]").count():
+            expect(page.get_by_role("status")).to_have_text("live")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+        assert page.locator("main script, main img, main [style], main [onerror]").count() == 0, path
+        reads_well(page)
+    # The browser says itself that an error page was one.
+    assert [said for said in wrong if "the server responded with a status of 4" not in said] == []
+    page.context.close()
+
+
+def test_text_of_users_is_text_in_every_field(browser: Browser, address: str) -> None:
+    """Each field for text of each event is on a page, as it was written."""
+    page, wrong = page_of(browser, address)
+    shown = ""
+    for path in ATTACKED_PAGES:
+        page.goto(path.format(now=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"))
+        shown += page.locator("main").text_content() or ""
+    spelled = list[str]()
+
+    def spell(place: str) -> str:
+        spelled.append(place)
+        return place
+
+    assert len([*hostile(spell, datetime.now(UTC))]) > 10
+    spelled += ["DeadLetter.topic", "DeadLetter.detail", "Alert.rule", "Alert.connection", "Alert.detail"]
+    found = shown.casefold()  # a cause is shown in small letters
+    missing = {place for place in spelled if f"{place}!<script>alert(1)</script>".casefold() not in found}
+    assert missing == set()
     assert wrong == []
-    page.goto("/jobs")
-    expect(page.get_by_role("link", name="<script>alert(1)</script>")).to_have_count(1)
-    assert page.goto("/jobs/1") is not None
-    expect(page.get_by_role("heading", level=1)).to_have_text("There is no such thing here")
     page.context.close()
 
 
 def test_numbers_move_and_jobs_appear_without_reloading(
-    browser: Browser, address: str, settings: Settings
+    browser: Browser, address: str, settings_module: Settings
 ) -> None:
     """Within a second of being published, and what is folded out stays so."""
-    synced(settings, "orders")
-    ready(address, "/jobs", "orders")
     listed, wrong = page_of(browser, address)
-    listed.goto("/jobs")
+    listed.goto("/jobs?connection=moving")
     expect(listed.get_by_role("status")).to_have_text("live")
     with (
-        Publisher(settings) as publisher,
-        Job.start(connection_id="billing", publisher=publisher) as job,
+        Publisher(settings_module) as publisher,
+        Job.start(connection_id="moving", publisher=publisher) as job,
         job.attempt() as attempt,
     ):
         expect(listed.locator(f"#job-{job.job_id}")).to_contain_text("running", timeout=10_000)
@@ -127,74 +145,137 @@ def test_numbers_move_and_jobs_appear_without_reloading(
     assert [*wrong, *wrong_too] == []
 
 
-def test_filters_are_in_the_address_and_the_keyboard_leads_through(
-    browser: Browser, address: str, settings: Settings
-) -> None:
-    good, bad = synced(settings, "orders"), synced(settings, "billing", fails="expired")
-    ready(address, f"/jobs/{bad}", "failed")
+def test_the_other_pages_move_too(browser: Browser, address: str, settings_module: Settings) -> None:
+    """A connection's runs, a dataplane that is heard of, a message that is no event."""
+    with Publisher(settings_module) as publisher:
+        Job.start(connection_id="growing", publisher=publisher)
+        publisher.flush()
+        pages = {}
+        for path in ("/connections/growing", "/dataplanes", "/operations"):
+            page, wrong = page_of(browser, address)
+            expect_shown(page, path)
+            pages[path] = page, wrong
+        second = Job.start(connection_id="growing", publisher=publisher).job_id
+        publisher.publish(e.DataplaneHeartbeat(dataplane_id="ap-south"))
+        publisher.flush()
+    producer = Producer({"bootstrap.servers": settings_module.kafka_bootstrap_servers or ""})
+    producer.produce(settings_module.events_topic, b"no event at all, and yet it came")
+    assert producer.flush(30) == 0
+    appears = {
+        "/connections/growing": ("#summary", str(second)),
+        "/dataplanes": ("#rows", "ap-south"),
+        "/operations": ("#letters", "6e 6f 20 65 76"),
+    }
+    for path, (part, text) in appears.items():
+        page, wrong = pages[path]
+        expect(page.locator(part)).to_contain_text(text, timeout=10_000)
+        assert wrong == []
+        page.context.close()
+
+
+def expect_shown(page: Page, path: str) -> None:
+    """Opens it; a connection is there once its first job is."""
+    while (answer := page.goto(path)) is not None and answer.status == 404:
+        page.wait_for_timeout(200)
+    expect(page.get_by_role("status")).to_have_text("live")
+
+
+def test_filters_are_in_the_address_and_the_keyboard_leads_through(browser: Browser, address: str) -> None:
     page, wrong = page_of(browser, address)
-    page.goto("/jobs")
+    page.goto(f"/jobs?workspace={WORKSPACE}")
+    rows = page.locator("#rows tr")
     page.get_by_label("Status").select_option("failed")
-    page.wait_for_url("**/jobs?status=failed*")
-    expect(page.locator("#rows tr")).to_have_count(1)
-    expect(page.locator(f"#job-{bad}")).to_be_visible()
+    page.wait_for_url(f"**/jobs?status=failed&workspace={WORKSPACE}")
+    expect(rows).to_have_count(2)
+    page.get_by_label("Created").select_option("24h")
+    page.wait_for_url("**&period=24h*")
+    expect(rows).to_have_count(2)
+    page.get_by_label("Type").select_option("refresh")
+    expect(page.locator("#rows")).to_contain_text("No job matches these filters")
     page.get_by_role("link", name="Clear").click()
+    page.wait_for_url("**/jobs")
     page.get_by_label("At fault").select_option("source")
     page.wait_for_url("**/jobs?origin=source*")
-    expect(page.locator("#rows tr")).to_have_count(1)
+    expect(page.locator(f"#job-{FAILED}")).to_contain_text("source")
+    expect(page.locator("#rows")).not_to_contain_text("succeeded")
     page.get_by_role("link", name="Clear").click()
-    expect(page.locator("#rows tr")).to_have_count(2)
-    page.keyboard.press("j")
-    page.keyboard.press("j")
-    expect(page.locator(f"#job-{good} a").first).to_be_focused()
+    page.wait_for_url("**/jobs")
+    page.get_by_label("Search").fill("billing")
     page.keyboard.press("Enter")
-    page.wait_for_url(f"**/jobs/{good}")
+    page.wait_for_url("**/jobs?q=billing")
+    expect(rows).to_have_count(4)
+    expect(page.get_by_text("4 jobs match")).to_be_visible()
+    page.keyboard.press("Tab")
+    page.locator("h1").click()
+    for _ in range(2):
+        page.keyboard.press("j")
+    expect(page.locator(f"#job-{FAILED - 1} a").first).to_be_focused()
+    page.keyboard.press("k")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/jobs/{FAILED}")
     page.go_back()
     page.keyboard.press("/")
-    page.keyboard.type(str(bad))
+    page.keyboard.type(str(FIRST))
     page.keyboard.press("Enter")
-    page.wait_for_url(f"**/jobs/{bad}")
+    page.wait_for_url(f"**/jobs/{FIRST}")
     assert wrong == []
+    page.context.close()
 
 
-def test_the_slider_shows_the_job_as_of_that_moment(
-    browser: Browser, address: str, settings: Settings
-) -> None:
-    job = synced(settings, "orders", fails="expired")
-    ready(address, f"/jobs/{job}", "failed")
+def test_the_slider_shows_the_job_as_of_that_moment(browser: Browser, address: str) -> None:
     page, wrong = page_of(browser, address)
-    page.goto(f"/jobs/{job}")
+    page.goto(f"/jobs/{FAILED}")
     page.locator("[data-slider]").focus()
     page.keyboard.press("Home")
     page.wait_for_url("**?at=*")
     expect(page.locator(".notice").first).to_contain_text("as of")
     expect(page.get_by_role("heading", level=1)).to_contain_text("pending")
+    page.locator("[data-slider]").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("running")
     page.get_by_role("link", name="Back to now").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("failed")
     assert wrong == []
+    page.context.close()
 
 
-def test_a_job_is_cancelled_by_a_page(browser: Browser, address: str, settings: Settings) -> None:
-    with Publisher(settings) as publisher:
-        job = Job.start(connection_id="orders", publisher=publisher)
+def test_a_job_is_cancelled_by_a_page(browser: Browser, address: str, settings_module: Settings) -> None:
+    with Publisher(settings_module) as publisher:
+        job = Job.start(connection_id="unwanted", publisher=publisher)
         publisher.flush()
-    ready(address, f"/jobs/{job.job_id}", "pending")
     page, wrong = page_of(browser, address)
-    page.goto(f"/jobs/{job.job_id}")
-    page.get_by_role("link", name="Cancel this job").click()
+    page.goto("/jobs?connection=unwanted")
+    page.locator(f"#job-{job.job_id} a").first.click()
+    page.get_by_role("link", name=re.compile("Cancel this job")).click()
     page.get_by_label("Your name").fill("ada")
     page.get_by_role("button", name="Cancel the job").click()
     page.wait_for_url(f"**/jobs/{job.job_id}")
     expect(page.locator("#answer")).to_contain_text("Cancelled by ada", timeout=10_000)
     assert wrong == []
+    page.context.close()
 
 
-def test_operators_act_from_their_page(browser: Browser, address: str, settings: Settings) -> None:
+def test_a_service_without_jobs_says_what_to_do(browser: Browser, own_address: str) -> None:
+    page, wrong = page_of(browser, own_address)
+    said = {
+        "/jobs": "No job yet",
+        "/dataplanes": "No dataplane has been heard of",
+        "/operations": "None is open",
+    }
+    for path, text in said.items():
+        page.goto(path)
+        expect(page.locator("main")).to_contain_text(text)
+    assert wrong == []
+    page.context.close()
+
+
+def test_operators_act_from_their_page(browser: Browser, own_address: str, settings: Settings) -> None:
     """A letter is retried, the others dropped, the read models rebuilt; the page says what came of each."""
     synced(settings, "orders")
-    ready(address, "/jobs", "orders")
+    with httpx.Client(base_url=own_address, timeout=60) as client:
+        until(client, "/jobs", lambda text: "orders" in text)
     put_aside(settings, letter(1, "unknown_schema", readable(7)), letter(2, "malformed"))
-    page, wrong = page_of(browser, address)
+    page, wrong = page_of(browser, own_address)
     page.goto("/operations")
     page.locator("#reason-unknown_schema").get_by_role("link", name="Retry …").click()
     page.get_by_label("Your name").fill("ada")
@@ -214,3 +295,22 @@ def test_operators_act_from_their_page(browser: Browser, address: str, settings:
     expect(page.locator("#rebuild")).to_contain_text("swapped begun by eve", timeout=60_000)
     expect(page.locator("#rebuild")).to_contain_text("Generation 2 serves.")
     assert wrong == []
+    page.context.close()
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_who_has_a_token_signs_in_and_out(browser: Browser, settings: Settings, width: int) -> None:
+    with site(settings, [TOKEN]) as address:
+        page, wrong = page_of(browser, address, width)
+        page.goto("/dataplanes")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+        reads_well(page)
+        page.get_by_label("Token").fill(TOKEN)
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Dataplanes")
+        reads_well(page)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Sign in")
+        assert wrong == []
+        page.context.close()
