@@ -35,8 +35,8 @@ $(STAMP): requirements.lock pyproject.toml
 demo: $(STAMP) ## Three real jobs through a real Kafka into a real Postgres; DEMO_ARGS=--exit checks and leaves
 	$(BIN)/jobtrail demo $(DEMO_ARGS)
 
-test: $(STAMP) ## All tests, on real servers that two workers share
-	$(BIN)/python -m pytest -n 2 --ignore tests/browser $(TEST_ARGS)
+test: $(STAMP) ## All tests, on real servers that three workers share (they wait more than they work)
+	$(BIN)/python -m pytest -n 3 --ignore tests/browser $(TEST_ARGS)
 
 test-browser: $(STAMP) browser ## The pages in a real Chromium, which it installs where there is none and it may
 	$(BIN)/python -m pytest tests/browser $(TEST_ARGS)

@@ -44,8 +44,8 @@ class Wanted(Exact):
     q: Text = ""
     status: list[JobStatus] = Field(default_factory=list)
     type: ConfigType | None = None
-    #: Any origin, as one that is not known here is kept as it came; an answer has so much of it.
-    origin: Annotated[FilterText, Field(max_length=40)] = ""
+    #: Any origin: one that is not known here is kept as it came.
+    origin: FilterText = ""
     connection: Text = ""
     workspace: Text = ""
     period: str = ""
