@@ -497,14 +497,14 @@ def test_a_start_that_kafka_did_not_confirm_in_time_goes_to_who_asks_next(
 ) -> None:
     """The event may be durable or become so: who gets the number publishes the same one."""
     project(database, [created(7)])
-    with server_alone(settings, flush_timeout=1e-6) as hasty:
+    with server_alone(settings, flush_timeout=1e-6, kafka_client={"linger.ms": "500"}) as hasty:
         assert hasty.post(NEW, {"jobId": 7}, "mine").status_code == 503
         assert reservations(database) == [(7, 0, False)]
         with server_alone(settings, read_back_timeout=0) as worker:
             assert worker.done(NEW, {"jobId": 7}, 202, key="mine")["attemptNumber"] == 0
             assert worker.post(NEW, {"jobId": 7}).status_code == 409
             assert worker.done(NEW, {"jobId": 7}, key="mine")["attemptNumber"] == 0
-    with server_alone(settings, flush_timeout=1e-6) as hasty:
+    with server_alone(settings, flush_timeout=1e-6, kafka_client={"linger.ms": "500"}) as hasty:
         project(database, [made(e.AttemptFailed, 60, job_id=7, attempt_number=0)])
         assert hasty.post(NEW, {"jobId": 7}).status_code == 503
         with server_alone(settings, read_back_timeout=0) as worker:
