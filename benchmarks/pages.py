@@ -53,6 +53,8 @@ PAINT: Final = """() => new Promise((done) => new PerformanceObserver((seen) => 
 }).observe({ type: "paint", buffered: true }))"""
 WEIGHT: Final = """() => ["navigation", "resource"].flatMap((type) => performance.getEntriesByType(type))
     .reduce((sum, one) => sum + one.transferSize, 0)"""
+#: Name of a set of open pages: all but one are the page of jobs.
+JOBS: Final = "the jobs page"
 #: What must hold.
 MOST_PAINT_MS: Final = 300.0
 MOST_BYTES: Final = 150_000
@@ -188,7 +190,7 @@ def sets(pages: int, first: int, connections: Sequence[str]) -> dict[str, list[s
         *["/live/dataplanes"] * (pages // 10),
     ]
     return {
-        "the jobs page": [marked, *["/live/jobs"] * (pages - 1)],
+        JOBS: [marked, *["/live/jobs"] * (pages - 1)],
         "pages of all kinds": mixed[:pages],
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,16 +42,41 @@ class JobNotFoundError(NotFoundError):
         self.job_id = job_id
 
 
+@dataclass(frozen=True, slots=True)
+class JobRows:
+    """What is read of one job: its row, those of its attempts by number, and their streams' counters."""
+
+    job: Row
+    attempts: Sequence[Row]
+    streams: Sequence[Row]
+
+
+def job_rows(database: Database, job_id: int) -> JobRows:
+    """Raises JobNotFoundError."""
+    return JobRows(
+        job_row(database, job_id),
+        attempt_rows(database, [job_id]),
+        _streams(database, [job_id])[job_id],
+    )
+
+
 def job_info(database: Database, job_id: int, home: Path | None, log_lines: int | None = None) -> JobInfoRead:
     """A job with its attempts and, where `home` is given, their logs. Raises JobNotFoundError.
 
     `log_lines`: at most so many of each log, from its end.
     """
-    row = job_row(database, job_id)
-    attempts = attempts_of(database, [job_id])[job_id]
+    return job_info_of(database, job_rows(database, job_id), home, log_lines)
+
+
+def job_info_of(
+    database: Database, rows: JobRows, home: Path | None, log_lines: int | None = None
+) -> JobInfoRead:
+    """The same from its rows."""
+    job_id = rows.job["job_id"]
+    attempts = _models(_attempts(rows.attempts, {job_id: rows.streams})[job_id])
     _reconcile(database, job_id, attempts)
     return JobInfoRead(
-        job=full_jobs(database, [row])[0],
+        job=_job(rows.job, rows.streams),
         attempts=[
             AttemptInfoRead(
                 attempt=attempt,
@@ -132,23 +158,28 @@ def jobs_count(database: Database, found: dict[str, Any]) -> int:
 def full_jobs(database: Database, rows: Sequence[Row]) -> list[JobRead]:
     """Jobs with their totals, per stream too."""
     streams = _streams(database, [row["job_id"] for row in rows])
-    return [JobRead.model_validate(answers.plain(answers.job(row, streams[row["job_id"]]))) for row in rows]
+    return [_job(row, streams[row["job_id"]]) for row in rows]
+
+
+def _job(row: Row, streams: Sequence[Row]) -> JobRead:
+    return JobRead.model_validate(answers.plain(answers.job(row, streams)))
 
 
 def attempts_of(database: Database, job_ids: Sequence[int]) -> dict[int, list[AttemptRead]]:
     """Job id → its attempts by number, with the counters of their streams."""
-    found = _attempts(database, job_ids, _streams(database, job_ids))
-    return {
-        job_id: [AttemptRead.model_validate(answers.plain(attempt)) for attempt in found[job_id]]
-        for job_id in job_ids
-    }
+    found = _attempts(attempt_rows(database, job_ids), _streams(database, job_ids))
+    return {job_id: _models(found[job_id]) for job_id in job_ids}
+
+
+def _models(attempts: Sequence[Answer]) -> list[AttemptRead]:
+    return [AttemptRead.model_validate(answers.plain(attempt)) for attempt in attempts]
 
 
 def with_attempts(database: Database, rows: Sequence[Row]) -> list[Answer]:
     """Both of each job, JobWithAttemptsRead."""
     job_ids = [row["job_id"] for row in rows]
     streams = _streams(database, job_ids)
-    attempts = _attempts(database, job_ids, streams)
+    attempts = _attempts(attempt_rows(database, job_ids), streams)
     return [
         {"job": answers.job(row, streams[row["job_id"]]), "attempts": attempts[row["job_id"]]} for row in rows
     ]
@@ -163,13 +194,17 @@ def _streams(database: Database, job_ids: Sequence[int]) -> dict[int, list[Row]]
     return streams
 
 
-def _attempts(
-    database: Database, job_ids: Sequence[int], streams: Mapping[int, Sequence[Row]]
-) -> dict[int, list[Answer]]:
+def attempt_rows(database: Database, job_ids: Sequence[int]) -> list[Row]:
+    """The attempts of some jobs, by job and number."""
+    if not job_ids:
+        return []
+    return database.execute(query("attempts"), {"job_ids": list(job_ids)}).fetchall()
+
+
+def _attempts(rows: Sequence[Row], streams: Mapping[int, Sequence[Row]]) -> dict[int, list[Answer]]:
     attempts = defaultdict(list)
-    if job_ids:
-        for row in database.execute(query("attempts"), {"job_ids": list(job_ids)}).fetchall():
-            number = row["attempt_number"]
-            of_attempt = [stream for stream in streams[row["job_id"]] if stream["attempt_number"] == number]
-            attempts[row["job_id"]].append(answers.attempt(row, of_attempt))
+    for row in rows:
+        number = row["attempt_number"]
+        of_attempt = [stream for stream in streams[row["job_id"]] if stream["attempt_number"] == number]
+        attempts[row["job_id"]].append(answers.attempt(row, of_attempt))
     return attempts

@@ -47,8 +47,8 @@ def job_page(
 ) -> Page:
     """Raises JobNotFoundError. The log lines come from `home`."""
     now = moment.at if moment else datetime.now(UTC)
-    info, row = reads.job_info(database, job_id, home, LOG_LINES), reads.job_row(database, job_id)
-    attempts = database.execute(query("attempts"), {"job_ids": [job_id]}).fetchall()
+    rows = reads.job_rows(database, job_id)
+    row, attempts, info = rows.job, rows.attempts, reads.job_info_of(database, rows, home, LOG_LINES)
     connection, events = row["connection_id"], _events(database, job_id)
     instants = moment.instants if moment else sorted({event["at"] for event in events})
     values = {

@@ -11,7 +11,7 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -23,10 +23,10 @@ from starlette.types import Receive, Scope, Send
 
 from jobtrail.errors import JobtrailError
 from jobtrail.producers.client import log
-from jobtrail.web.pages import LOOK, Page, render_parts
+from jobtrail.web.pages import LOOK, Page, Parts, render_parts
 
 #: Of a processor: what all looks may cost.
-SHARE: Final = 0.2
+SHARE: Final = 0.17
 #: Milliseconds after which a browser that lost its stream comes back; seconds between two signs of life; and
 #: seconds that a browser may leave what it was sent unread.
 COME_BACK: Final = 1_000
@@ -44,7 +44,7 @@ class _Seen:
     """What a look saw, and what that is called."""
 
     page: Page | None = None
-    parts: Mapping[str, str] = field(default_factory=dict)
+    parts: Parts = field(default_factory=dict)
     version: str = ""
     #: What was seen before that, and the event for who knows it: made once, however many look.
     version_before: str = ""
@@ -148,20 +148,19 @@ class LivePages:
 def _look(look: Look, before: _Seen) -> _Seen:
     begun = time.thread_time()
     page = look()
-    same = before.page is not None and page.values == before.page.values
-    parts = before.parts if same else render_parts(page)
-    version = before.version if same else _version(parts)
+    parts = render_parts(page, before.page, before.parts)
+    version = before.version if parts == before.parts else _version(parts)
     cost = time.thread_time() - begun
     if version == before.version:
         return replace(before, page=page, cost=cost)
     return _Seen(page, parts, version, before.version, _news(before.parts, parts, version), cost)
 
 
-def _version(parts: Mapping[str, str]) -> str:
+def _version(parts: Parts) -> str:
     return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def _news(seen: Mapping[str, str], parts: Mapping[str, str], version: str) -> bytes:
+def _news(seen: Parts, parts: Parts, version: str) -> bytes:
     """The event that tells what is not as it was seen."""
     changed = {name: part for name, part in parts.items() if seen.get(name) != part}
     said = json.dumps(changed, ensure_ascii=False)

@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.meta import find_referenced_templates, find_undeclared_variables
 from markupsafe import Markup
 
 from jobtrail.producers.logs import visible
@@ -62,6 +63,8 @@ LOOKS: Final = {
 }
 
 
+#: Id of an element → what is in it.
+Parts = Mapping[str, str]
 #: Whether whoever is answered just now signed in by a cookie, and so can sign out.
 signed_in: Final = ContextVar("signed_in", default=False)
 #: Address → name of the pages that each page leads to.
@@ -78,10 +81,31 @@ def render(page: Page) -> str:
     return _environment().get_template(page.template).render({**page.values, "page": page})
 
 
-def render_parts(page: Page) -> dict[str, str]:
-    """Id of each element that is kept up to date → what is in it now."""
+def render_parts(page: Page, before: Page | None = None, parts: Parts | None = None) -> Parts:
+    """Id of each element that is kept up to date → what is in it now.
+
+    Where the page is given as it was `before`, those of its `parts` stay of which nothing changed.
+    """
+    made, old, stay = _environment(), before.values if before else {}, parts or {}
+    return {
+        name: stay[name]
+        if name in stay and all(page.values.get(read) == old.get(read) for read in _reads(part))
+        else made.get_template(part).render(page.values)
+        for name, part in page.parts.items()
+    }
+
+
+@cache
+def _reads(template: str) -> frozenset[str]:
+    """The values that a template depends on."""
     made = _environment()
-    return {name: made.get_template(part).render(page.values) for name, part in page.parts.items()}
+    assert made.loader is not None  # noqa: S101  # it has one
+    found = made.parse(made.loader.get_source(made, template)[0])
+    names = {*find_undeclared_variables(found)} - {*made.globals}
+    for other in find_referenced_templates(found):
+        assert other is not None  # noqa: S101  # none of ours is named at run time
+        names |= _reads(other)
+    return frozenset(names)
 
 
 @cache

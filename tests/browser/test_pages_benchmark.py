@@ -19,4 +19,4 @@ def test_the_benchmark_of_pages_gives_all_its_figures() -> None:
         assert figures["core"] > 0
         assert figures["messages_per_page_s"] > 0
         assert figures["seen"] == figures["marks"] > 0
-    assert len(found["bounds"]) == 6
+    assert len(found["bounds"]) == 5

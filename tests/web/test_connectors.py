@@ -122,7 +122,12 @@ def test_jobs_are_filtered_by_whose_fault_it_is(client: httpx.Client, settings: 
     page = client.get("/jobs?origin=source").text
     assert '<option value="source" selected>' in page
     assert "source the password has expired system error" in text_of(page)
-    for wrong in (f"/jobs?origin={'o' * 1025}", "/jobs?origin=a%00", "/jobs?workspace=%00", "/connections/%00"):
+    for wrong in (
+        f"/jobs?origin={'o' * 1025}",
+        "/jobs?origin=a%00",
+        "/jobs?workspace=%00",
+        "/connections/%00",
+    ):
         refused = client.get(wrong)
         assert (refused.status_code, "does not fit" in refused.text) == (422, True), wrong
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from html.parser import HTMLParser
@@ -15,9 +17,14 @@ import pytest
 from web_scenes import ATTACK, site, synced, until
 
 from jobtrail import Job
+from jobtrail.api.database import reading
+from jobtrail.consumers.projector import project_until_caught_up
 from jobtrail.producers.publisher import Publisher
+from jobtrail.retry import RetryLimits
 from jobtrail.settings import Settings
 from jobtrail.web.guard import POLICY, inside
+from jobtrail.web.job import job_page
+from jobtrail.web.pages import render_parts
 
 TOKEN = "a-token-of-many-characters"
 
@@ -283,3 +290,36 @@ def test_with_tokens_pages_ask_for_one(settings: Settings) -> None:
 def test_a_sign_in_leads_to_our_pages_alone(address: str) -> None:
     assert inside(address) == "/"
     assert inside("/jobs?status=failed") == "/jobs?status=failed"
+
+
+def test_what_did_not_change_is_not_rendered_again_and_what_did_is(settings: Settings) -> None:
+    """Parts made from those before are those made anew, whatever changes; the others are the very same."""
+    first = synced(settings, "orders", 10)
+    project_until_caught_up(settings)
+    with reading(settings) as database:
+        before = job_page(database, first, None, RetryLimits())
+        values = {**before.values}
+    old = render_parts(before)
+    assert render_parts(before, before, old) == old
+    assert all(one is old[name] for name, one in render_parts(before, before, old).items())
+    changed = Counter[str]()
+    for name, value in values.items():
+        now = replace(before, values={**values, name: other(name, value)})
+        new, kept = render_parts(now), render_parts(now, before, old)
+        assert kept == new, name
+        changed.update(part for part in new if kept[part] is not old[part])
+    assert {*changed} >= {"answer", "streams", "events"}
+    assert max(changed.values()) < len(values)
+
+
+def other(name: str, value: object) -> object:
+    """Another value that the templates take, where there is a simple one."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, datetime):
+        return value + timedelta(seconds=1)
+    if isinstance(value, int | float):
+        return value + 1
+    if isinstance(value, list):
+        return value[:-1]
+    return "something else" if isinstance(value, str) or name == "fault" else value
