@@ -56,7 +56,7 @@ def job_rows(database: Database, job_id: int) -> JobRows:
     return JobRows(
         job_row(database, job_id),
         attempt_rows(database, [job_id]),
-        _streams(database, [job_id])[job_id],
+        streams_of(database, [job_id])[job_id],
     )
 
 
@@ -76,7 +76,7 @@ def job_info_of(
     attempts = _models(_attempts(rows.attempts, {job_id: rows.streams})[job_id])
     _reconcile(database, job_id, attempts)
     return JobInfoRead(
-        job=_job(rows.job, rows.streams),
+        job=job_of(rows.job, rows.streams),
         attempts=[
             AttemptInfoRead(
                 attempt=attempt,
@@ -157,17 +157,18 @@ def jobs_count(database: Database, found: dict[str, Any]) -> int:
 
 def full_jobs(database: Database, rows: Sequence[Row]) -> list[JobRead]:
     """Jobs with their totals, per stream too."""
-    streams = _streams(database, [row["job_id"] for row in rows])
-    return [_job(row, streams[row["job_id"]]) for row in rows]
+    streams = streams_of(database, [row["job_id"] for row in rows])
+    return [job_of(row, streams[row["job_id"]]) for row in rows]
 
 
-def _job(row: Row, streams: Sequence[Row]) -> JobRead:
+def job_of(row: Row, streams: Sequence[Row]) -> JobRead:
+    """A job with its totals, from its row and the counters of its streams."""
     return JobRead.model_validate(answers.plain(answers.job(row, streams)))
 
 
 def attempts_of(database: Database, job_ids: Sequence[int]) -> dict[int, list[AttemptRead]]:
     """Job id → its attempts by number, with the counters of their streams."""
-    found = _attempts(attempt_rows(database, job_ids), _streams(database, job_ids))
+    found = _attempts(attempt_rows(database, job_ids), streams_of(database, job_ids))
     return {job_id: _models(found[job_id]) for job_id in job_ids}
 
 
@@ -178,14 +179,14 @@ def _models(attempts: Sequence[Answer]) -> list[AttemptRead]:
 def with_attempts(database: Database, rows: Sequence[Row]) -> list[Answer]:
     """Both of each job, JobWithAttemptsRead."""
     job_ids = [row["job_id"] for row in rows]
-    streams = _streams(database, job_ids)
+    streams = streams_of(database, job_ids)
     attempts = _attempts(attempt_rows(database, job_ids), streams)
     return [
         {"job": answers.job(row, streams[row["job_id"]]), "attempts": attempts[row["job_id"]]} for row in rows
     ]
 
 
-def _streams(database: Database, job_ids: Sequence[int]) -> dict[int, list[Row]]:
+def streams_of(database: Database, job_ids: Sequence[int]) -> dict[int, list[Row]]:
     """Job id → the counters of its streams, by attempt."""
     streams = defaultdict(list)
     if job_ids:

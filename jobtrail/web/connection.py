@@ -26,12 +26,18 @@ LEAST: Final = 2.0
 BARS: Final = {"succeeded": "filled", "failed": "outlined"}
 
 
-def connection_page(database: Database, connection_id: str) -> Page:
-    """Raises NotFoundError for a connection without jobs."""
+def connection_page(database: Database, connection_id: str, before: Page | None = None) -> Page:
+    """Raises NotFoundError for a connection without jobs.
+
+    `before`: the page as it was; it is given back where nothing that is read has changed.
+    """
     rows = reads.jobs_page(database, reads.filters(connection_id=connection_id), ORDER, RUNS, 0)
     if not rows:
         raise NotFoundError(f"no job of a connection {connection_id!r} is known")
-    jobs, now = reads.full_jobs(database, rows), datetime.now(UTC)
+    streams = reads.streams_of(database, [row["job_id"] for row in rows])
+    if before and before.values["read"] == (rows, streams) and all(row["ended_at"] for row in rows):
+        return before
+    jobs, now = [reads.job_of(row, streams[row["job_id"]]) for row in rows], datetime.now(UTC)
     ended = Counter(row["status"] for row in rows if row["ended_at"] is not None)
     judged = ended["succeeded"] + ended["failed"]  # whoever cancels says nothing about the connection
     seconds = [verdict.duration(row, now) for row in rows]
@@ -39,6 +45,7 @@ def connection_page(database: Database, connection_id: str) -> Page:
         {"job": job, "row": row, "seconds": took} for job, row, took in zip(jobs, rows, seconds, strict=True)
     ]
     values = {
+        "read": (rows, streams),
         "connection_id": connection_id,
         "runs": runs,
         "ended": ended,

@@ -169,7 +169,14 @@ def connection(request: Request, connection_id: FilterText) -> Response:
 @router.get(LIVE + "/connections/{connection_id:path}")
 def live_connection(request: Request, connection_id: FilterText) -> Any:
     """The same as it changes."""
-    return _stream(request, lambda database: connection_page(database, connection_id))
+    before: Page | None = None
+
+    def make(database: Database) -> Page:
+        nonlocal before
+        before = connection_page(database, connection_id, before)
+        return before
+
+    return _stream(request, make)
 
 
 @router.get("/connectors")
