@@ -96,7 +96,6 @@ def servers(pytestconfig: pytest.Config) -> Iterator[Servers]:
 
 
 def refuse(reason: str) -> NoReturn:
-    """Skips a test for a reason that the machine gives; in CI nothing may be missing."""
     """Ends a test that cannot run here: skipped with the reason; in CI failed."""
     if os.environ.get("CI"):
         pytest.fail(reason)
