@@ -15,7 +15,8 @@ ROOMS := jobtrail producers consumers projections tests
 APT_INSTALL := sh -c 'as=; test "$$(id -u)" = 0 || as="sudo -n"; \
 	{ command -v apt-get && $$as true; } >/dev/null 2>&1 \
 		|| { echo "install these yourself: sudo apt-get install $$*  (or what your system calls them)" >&2; exit 1; }; \
-	$$as apt-get update -q && $$as apt-get install -qy --no-install-recommends "$$@"' apt-install
+	$$as apt-get update -q -o Acquire::Retries=3 \
+		&& $$as apt-get install -qy -o Acquire::Retries=3 --no-install-recommends "$$@"' apt-install
 
 .PHONY: help setup demo test test-browser screenshots browser chaos bench-alerts bench-cleanup bench-decode bench-emit bench-freshness bench-growth bench-outage bench-pages bench-read bench-reads-during bench-replay bench-tap bench-views fuzz check \
 	format schemas lock clean

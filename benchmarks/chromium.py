@@ -19,7 +19,10 @@ def chromium() -> Iterator[Browser]:
     if path is None:
         raise SystemExit(f"none of {', '.join(NAMES)} is on the PATH; `make browser` installs Chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        # A container gives little shared memory.
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         try:
             yield browser
         finally:
