@@ -214,6 +214,8 @@ class Analytics:
             # Made by TopicAdmin.
             topic_allow_declare=False,
             topic_disable_leader=True,
+            # What is not folded when it ends, or partitions change, is not acknowledged: it is read again.
+            stream_wait_empty=False,
             # For a group without commits; `_on_assigned` and `_fold` look for gaps.
             consumer_auto_offset_reset="earliest",
             producer_compression_type="lz4",

@@ -6,10 +6,7 @@ missing in windows for good.
 
 from __future__ import annotations
 
-from typing import Any
-
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from jobtrail.consumers.ends import KAFKA_TIMEOUT, Log
 from jobtrail.errors import LogError, ServerAwayError
@@ -25,14 +22,13 @@ class GroupOffsets:
         self._settings = settings
         self._log = Log(settings)
         self._address = kafka_address(settings)
-        self._admin = AdminClient(dict[str, Any](client_config(settings, self._address)))
 
     def next(self) -> dict[int, int]:
         """Partition → the offset to read next: the committed one, else that at which the log begins.
 
         Raises LogError where the log has it no longer, or not yet.
         """
-        committed = self._committed()
+        committed = self.committed()
         self.check(committed)
         return self._log.topic(self._settings.events_topic, begins=True).begins | committed
 
@@ -56,17 +52,29 @@ class GroupOffsets:
                     f" {end}: it lost events that windows have; restore the topic, or {anew}"
                 )
 
-    def _committed(self) -> dict[int, int]:
-        group = self._settings.analytics_group
+    def committed(self) -> dict[int, int]:
+        """Partition → the offset to read next, of those where one was committed.
+
+        Asks as a member of the group that takes no part. An AdminClient ends the process where the
+        group's coordinator is not there yet, or moves: librdkafka 2.16 then looks for a group of its own.
+        """
+        topic = self._settings.events_topic
+        places = [TopicPartition(topic, partition) for partition in self._log.topic(topic).ends]
+        consumer = Consumer(
+            {
+                **client_config(self._settings, self._address),
+                "group.id": self._settings.analytics_group,
+                "enable.auto.commit": False,
+            }
+        )
+        found: list[TopicPartition] = []
         try:
-            asked = [ConsumerGroupTopicPartitions(group)]
-            future = self._admin.list_consumer_group_offsets(asked, request_timeout=KAFKA_TIMEOUT)[group]
-            found = future.result(KAFKA_TIMEOUT + 1).topic_partitions
-        except (KafkaException, TimeoutError) as error:
-            detail = error.args[0].str() if isinstance(error, KafkaException) else "no answer in time"
-            raise ServerAwayError("Kafka", self._address, KAFKA_SETTING, detail) from error
-        return {
-            each.partition: each.offset
-            for each in found
-            if each.topic == self._settings.events_topic and each.offset >= 0
-        }
+            found = consumer.committed(places, timeout=KAFKA_TIMEOUT)
+            refusal = next((each.error for each in found if each.error), None)
+        except KafkaException as error:
+            refusal = error.args[0]
+        finally:
+            consumer.close()
+        if refusal is not None:
+            raise ServerAwayError("Kafka", self._address, KAFKA_SETTING, refusal.str())
+        return {each.partition: each.offset for each in found if each.offset >= 0}

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from anew import make_anew
 from cli_service import Door, started
-from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from projecting import pair, publish
@@ -27,7 +27,7 @@ from jobtrail.consumers.analytics_client import SESSION_TIMEOUT, client_settings
 from jobtrail.consumers.analytics_offsets import GroupOffsets
 from jobtrail.consumers.projector import project_until_caught_up
 from jobtrail.consumers.topics import TopicAdmin
-from jobtrail.errors import LogError, SettingError
+from jobtrail.errors import LogError, ServerAwayError, SettingError
 from jobtrail.settings import Settings
 
 #: Seconds for a worker to start, to be missed by its group, and to work.
@@ -77,13 +77,9 @@ class Results:
         return bool(messages)
 
 
-def committed(settings: Settings, admin: AdminClient) -> dict[int, int]:
+def committed(settings: Settings) -> dict[int, int]:
     """Partition → offset that the workers committed."""
-    asked = [ConsumerGroupTopicPartitions(settings.analytics_group)]
-    answer = admin.list_consumer_group_offsets(asked)[settings.analytics_group].result(10)
-    return {
-        each.partition: each.offset for each in answer.topic_partitions if each.topic == settings.events_topic
-    }
+    return GroupOffsets(settings).committed()
 
 
 def ends(settings: Settings) -> dict[int, int]:
@@ -130,7 +126,7 @@ def test_windows_equal_those_of_polars_though_workers_are_killed(
         with started(settings, "analytics", **more) as first:
             first.await_line("windows over")
             # What was committed is not read again: the next worker has it from the changelog.
-            await_("committed", lambda: committed(settings, kafka_admin) == ends(settings))
+            await_("committed", lambda: committed(settings) == ends(settings))
             results.read()
             publish(settings, [pair(event) for event in sent[third : 2 * third]])
             await_("said more", results.more)  # and there is more to say: a batch is of one partition
@@ -237,16 +233,15 @@ def created(count: int) -> list[e.JobEvent]:
     ]
 
 
-def work_to_the_end(settings: Settings, admin: AdminClient, **more: str) -> None:
+def work_to_the_end(settings: Settings, **more: str) -> None:
     """A worker that commits all there is, and is told to stop."""
+    offsets = GroupOffsets(settings)
 
     def done() -> bool:
         known = {part: end for part, end in ends(settings).items() if end > 0}
         try:
-            return committed(settings, admin) == known
-        except KafkaException as error:
-            if error.args[0].code() != KafkaError.COORDINATOR_LOAD_IN_PROGRESS:
-                raise
+            return offsets.committed() == known
+        except ServerAwayError:  # the group's coordinator is not there yet
             return False
 
     with started(settings, "analytics", **more) as worker:
@@ -259,7 +254,7 @@ def test_a_gap_between_commits_and_log_is_a_loud_stop(settings: Settings, kafka_
     publish(settings, [pair(event) for event in created(20)])
     begins = {part: end // 2 for part, end in ends(settings).items()}
     _cut(settings, kafka_admin, begins)
-    work_to_the_end(settings, kafka_admin, JOBTRAIL_ANALYTICS_INTERVAL="0.5")
+    work_to_the_end(settings, JOBTRAIL_ANALYTICS_INTERVAL="0.5")
     needed = ends(settings)
     publish(settings, [pair(event) for event in created(20)])
     lost = next(part for part, end in ends(settings).items() if end > needed[part] + 1)
@@ -269,10 +264,8 @@ def test_a_gap_between_commits_and_log_is_a_loud_stop(settings: Settings, kafka_
         assert worker.process.wait(PATIENCE) == 1
     assert f"partition {lost}: group {settings.analytics_group} needs offsets {needed[lost]} to" in line
     assert f"JOBTRAIL_ANALYTICS_GROUP={settings.analytics_group}-2" in line
-    assert committed(settings, kafka_admin)[lost] == needed[lost]
-    work_to_the_end(
-        settings.model_copy(update={"analytics_group": f"{settings.analytics_group}-2"}), kafka_admin
-    )
+    assert committed(settings)[lost] == needed[lost]
+    work_to_the_end(settings.model_copy(update={"analytics_group": f"{settings.analytics_group}-2"}))
 
 
 def _cut(settings: Settings, admin: AdminClient, begins: dict[int, int]) -> None:
@@ -293,7 +286,7 @@ def test_a_log_that_ends_before_what_was_committed_is_refused(
 
 def test_a_log_made_anew_while_no_worker_ran_is_refused(settings: Settings, kafka_admin: AdminClient) -> None:
     publish(settings, [pair(event) for event in created(20)])
-    work_to_the_end(settings, kafka_admin)
+    work_to_the_end(settings)
     make_anew(settings, kafka_admin)
     with started(settings, "analytics") as worker:
         line = worker.await_line("was made anew")
