@@ -230,7 +230,7 @@ def test_the_slider_shows_the_job_as_of_that_moment(browser: Browser, address: s
     page.wait_for_url("**?at=*")
     expect(page.locator(".notice").first).to_contain_text("as of")
     expect(page.get_by_role("heading", level=1)).to_contain_text("pending")
-    page.locator("[data-slider]").focus()
+    expect(page.locator("[data-slider]")).to_be_focused()
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("heading", level=1)).to_contain_text("running")
     page.get_by_role("link", name="Back to now").click()
