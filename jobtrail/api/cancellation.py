@@ -21,11 +21,8 @@ def standing(database: Database, job_id: int) -> Row:
     return row
 
 
-def cancellation(database: Database, job_id: int, by: str) -> CancelRequested | Cancelled:
-    """What cancelling the job is now: a request to whoever runs an attempt of it, else the decision itself.
-
-    Raises JobNotFoundError, and ConflictError where the job is over.
-    """
+def cancellable(database: Database, job_id: int) -> Row:
+    """The same of a job that can be cancelled. Raises JobNotFoundError, ConflictError where it is over."""
     row = standing(database, job_id)
     if row["status"] in ENDED:
         raise ConflictError(
@@ -33,6 +30,14 @@ def cancellation(database: Database, job_id: int, by: str) -> CancelRequested | 
             "nothing was done",
             job_id,
         )
-    if row["runs"]:
+    return row
+
+
+def cancellation(database: Database, job_id: int, by: str) -> CancelRequested | Cancelled:
+    """What cancelling the job is now: a request to whoever runs an attempt of it, else the decision itself.
+
+    Raises as `cancellable` does.
+    """
+    if cancellable(database, job_id)["runs"]:
         return CancelRequested(job_id=job_id, requested_by=by)
     return Cancelled(job_id=job_id, cancelled_by=by)

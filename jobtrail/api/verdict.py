@@ -57,7 +57,9 @@ def kind(failure: FailureReason) -> str:
     again = {True: "another attempt may help", False: "another attempt will not help", None: ""}[
         failure.retryable
     ]
-    return ", ".join(part for part in (failure.failure_type or "of no known type", again) if part)
+    return ", ".join(
+        part for part in ((failure.failure_type or "of no known type").replace("_", " "), again) if part
+    )
 
 
 def committed(info: JobInfoRead) -> str:

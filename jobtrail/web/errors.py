@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from fastapi import Request
@@ -37,7 +37,7 @@ class PageRoute(APIRoute):
                 return await handler(request)
             except RequestValidationError as error:
                 fields = [
-                    f"{str(found['loc'][-1]).replace('_', ' ')}: {misfits.said(found, self.endpoint)}"
+                    f"{_field(found['loc'])}: {misfits.said(found, self.endpoint)}"
                     for found in error.errors()
                 ]
                 return failed(422, "This address does not fit", "; ".join(fields))
@@ -45,6 +45,12 @@ class PageRoute(APIRoute):
                 return told(error)
 
         return answer
+
+
+def _field(place: Sequence[str | int]) -> str:
+    """What a field is called; of several values of one, it is that field."""
+    names = [part for part in place if isinstance(part, str)]
+    return names[-1].replace("_", " ")
 
 
 def told(error: Exception) -> HTMLResponse:

@@ -125,6 +125,7 @@ def jobs_page(database: Database, wanted: Wanted, *, counted: bool = True) -> Pa
         "wanted": wanted,
         "rows": _lines(database, rows[:ROWS], now),
         "total": total,
+        "now": now,
         "older": older,
         "newest": wanted.address() if wanted.before else None,
         "statuses": [status.value for status in JobStatus if status != JobStatus.QUEUED],

@@ -16,7 +16,7 @@ from starlette.staticfiles import StaticFiles
 
 from jobtrail.api.access import is_known
 from jobtrail.api.app import create_app
-from jobtrail.api.cancellation import standing
+from jobtrail.api.cancellation import cancellable
 from jobtrail.api.commands import cancel_job
 from jobtrail.api.context import context
 from jobtrail.api.fields import GREATEST, FilterText
@@ -139,7 +139,7 @@ def _job(request: Request, job_id: int) -> Make:
 def confirm_cancel(request: Request, job_id: JobId) -> Response:
     """Asks whether it is meant."""
     with context(request).reading() as database:
-        row = standing(database, job_id)
+        row = cancellable(database, job_id)
     what = "A worker runs it. It is asked to stop, and may take a moment to obey."
     if not row["runs"]:
         what = "Nobody runs it, so it is cancelled at once."

@@ -134,6 +134,8 @@ def test_numbers_move_and_jobs_appear_without_reloading(
         shown, wrong_too = page_of(browser, address)
         shown.goto(f"/jobs/{job.job_id}")
         expect(shown.get_by_role("status")).to_have_text("live")
+        assert shown.title() == f"Job {job.job_id} · Jobtrail", "its status would not stay true"
+        instants = shown.locator("[data-slider]").get_attribute("max") or ""
         shown.locator("#event-1 summary").click()
         attempt.stream("users").emitted(records=4_321)
         expect(shown.locator("#streams")).to_contain_text("4,321", timeout=3_000)
@@ -141,6 +143,7 @@ def test_numbers_move_and_jobs_appear_without_reloading(
         expect(listed.locator(f"#job-{job.job_id}")).to_contain_text("4,321", timeout=3_000)
     expect(shown.locator("#answer")).to_contain_text("succeeded", timeout=10_000)
     expect(shown.get_by_role("status")).to_have_text("ended")
+    expect(shown.locator("[data-slider]")).not_to_have_attribute("max", instants)
     expect(listed.locator(f"#job-{job.job_id}")).to_contain_text("succeeded", timeout=10_000)
     assert [*wrong, *wrong_too] == []
 
@@ -230,7 +233,7 @@ def test_the_slider_shows_the_job_as_of_that_moment(browser: Browser, address: s
     page.wait_for_url("**?at=*")
     expect(page.locator(".notice").first).to_contain_text("as of")
     expect(page.get_by_role("heading", level=1)).to_contain_text("pending")
-    page.locator("[data-slider]").focus()
+    expect(page.locator("[data-slider]")).to_be_focused()
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("heading", level=1)).to_contain_text("running")
     page.get_by_role("link", name="Back to now").click()

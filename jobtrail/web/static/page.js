@@ -26,6 +26,7 @@ function follow() {
   source = new EventSource("/live" + location.pathname + location.search);
   source.addEventListener("parts", (event) => {
     for (const [id, html] of Object.entries(JSON.parse(event.data))) put(id, html);
+    reach();
     say("live", "good");
   });
   source.addEventListener("away", (event) => {
@@ -55,6 +56,20 @@ function look() {
   if (document.body.hasAttribute("data-live") && document.visibilityState === "visible") follow();
 }
 
+// The slider of a job leads to each instant at which something happened to it, also to those that come.
+function instants() {
+  return document.querySelector("[data-instants]").dataset.instants.split(" ");
+}
+
+function reach() {
+  const slider = document.querySelector("[data-slider]");
+  if (!slider) return;
+  const newest = slider.value === slider.max;
+  slider.max = instants().length - 1;
+  if (newest) slider.value = slider.max;
+  slider.disabled = slider.max === "0";
+}
+
 // j and k move through the rows of a list, Enter opens one, / searches.
 function move(step) {
   const links = [...document.querySelectorAll("[data-rows] tr")].map((row) => row.querySelector("a")).filter(Boolean);
@@ -80,7 +95,7 @@ addEventListener("change", (event) => {
   if (form) form.requestSubmit();
   const slider = event.target.closest("[data-slider]");
   if (slider) {
-    const moment = slider.dataset.slider.split(" ")[slider.value];
+    const moment = instants()[slider.value];
     location.search = "?at=" + encodeURIComponent(moment);
   }
 });
@@ -88,7 +103,7 @@ addEventListener("change", (event) => {
 addEventListener("input", (event) => {
   const slider = event.target.closest("[data-slider]");
   if (!slider) return;
-  const moment = slider.dataset.slider.split(" ")[slider.value];
+  const moment = instants()[slider.value];
   slider.closest("form").querySelector("[data-at]").value = moment.replace("Z", "").slice(0, 23);
 });
 
