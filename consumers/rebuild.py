@@ -55,8 +55,6 @@ LIVE_PATIENCE: Final = 60.0
 LEFT: Final = "`jobtrail rebuild` goes on from here, `jobtrail rebuild cancel` drops it"
 #: Seconds that a cancel waits for the process that rebuilds.
 CANCEL_PATIENCE: Final = 15.0
-
-
 #: Characters that are kept of why one failed.
 MOST_DETAIL: Final = 2_000
 #: What came of one: in place; compared alone; not swapped, and why; cancelled; failed.

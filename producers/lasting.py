@@ -153,7 +153,7 @@ class LastingProducer:
 
     def _send_again(self) -> None:
         with self._renewing:
-            while self._undelivered:
+            while self._undelivered and not self.absent:
                 message, answer, headers = self._undelivered.popleft()
                 topic = message.topic() or ""
                 try:

@@ -76,6 +76,6 @@ def done_before(request: Request) -> list[str]:
     """What was done, in lines; nothing where the cookie is not one of ours."""
     try:
         found = json.loads(base64.urlsafe_b64decode(request.cookies.get(DONE, "")))
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     return [line for line in found if isinstance(line, str)] if isinstance(found, list) else []

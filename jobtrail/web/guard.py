@@ -26,9 +26,10 @@ LOGIN: Final = "/login"
 LOGOUT: Final = "/logout"
 #: What needs no token: the page that asks for one, what forgets it, and files, the same for everybody.
 OPEN: Final = re.compile(r"/log(?:in|out)|/static/[\w.-]+")
-#: Addresses of the pages; all others are the HTTP interface's, which knows no cookie.
+#: Addresses of the pages; all others are the HTTP interface's, which knows no cookie. They end as
+#: routes do, for which a line break behind the path is no part of it.
 PAGES: Final = re.compile(
-    r"/(?:(?:live/)?(?:jobs|connections|connectors|dataplanes|operations)(?:/.*)?|log(?:in|out))?"
+    r"/(?:(?:live/)?(?:jobs|connections|connectors|dataplanes|operations)(?:/.*)?|log(?:in|out))?$", re.DOTALL
 )
 #: Our files and nothing else: no inline script, no inline style, no frame, no other host.
 POLICY: Final = (
@@ -47,7 +48,7 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection."""
-        if scope["type"] != "http" or not PAGES.fullmatch(scope["path"]):
+        if scope["type"] != "http" or not PAGES.match(scope["path"]):
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
@@ -110,5 +111,5 @@ def _cookie(headers: Headers) -> str | None:
 def inside(address: str) -> str:
     """An address to go back to, where it is one of ours; else the first page's."""
     parts = urlsplit(address)
-    ours = not parts.scheme and not parts.netloc and address.startswith("/") and PAGES.fullmatch(parts.path)
+    ours = not parts.scheme and not parts.netloc and address.startswith("/") and PAGES.match(parts.path)
     return address if ours and "\\" not in address else "/"

@@ -33,7 +33,6 @@ PERIODS: Final = {
     "7d": (timedelta(days=7), "last 7 days"),
     "30d": (timedelta(days=30), "last 30 days"),
 }
-Text = Annotated[FilterText, Field(max_length=1024)]
 
 
 class Wanted(Exact):
@@ -41,13 +40,13 @@ class Wanted(Exact):
 
     model_config = ConfigDict(alias_generator=None)
 
-    q: Text = ""
+    q: FilterText = ""
     status: list[JobStatus] = Field(default_factory=list)
     type: ConfigType | None = None
     #: Any origin: one that is not known here is kept as it came.
     origin: FilterText = ""
-    connection: Text = ""
-    workspace: Text = ""
+    connection: FilterText = ""
+    workspace: FilterText = ""
     period: str = ""
     before: Annotated[str, Field(max_length=100)] = ""
 

@@ -52,6 +52,11 @@ class _Seen:
     #: Processor seconds that it took.
     cost: float = 0.0
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing on it changes any more."""
+        return self.page is not None and not self.page.live
+
 
 class _Watched:
     """One address that somebody has open."""
@@ -66,11 +71,6 @@ class _Watched:
         self.away: str | None = None
         #: Set, and replaced, when there is something new.
         self.turn = asyncio.Event()
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing on it changes any more."""
-        return self.seen.page is not None and not self.seen.page.live
 
 
 class LivePages:
@@ -106,18 +106,18 @@ class LivePages:
         version, away = "", None
         try:
             while not self._closing:
+                seen, turn = one.seen, one.turn  # before anything is sent, which may take its time
                 if one.away != away:
                     away = one.away
                     yield ServerSentEvent(event="away", data=json.dumps(away or ""))
-                seen = one.seen
                 if seen.version != version:
                     known = version == seen.version_before
                     version = seen.version
                     yield seen.news if known else _news({}, seen.parts, version)
-                if one.over:
+                if seen.over:
                     yield ServerSentEvent(event="end", data="{}")
                     return
-                await one.turn.wait()
+                await turn.wait()
         finally:
             one.open -= 1
             if not one.open:
@@ -136,9 +136,9 @@ class LivePages:
             except Exception:  # noqa: BLE001  # a fault of ours must not look like a page on which nothing changes
                 log.exception("%s cannot be kept up to date; it is tried again", one.address)
                 one.away = "this page cannot be shown at the moment; the server's log says why"
-            if (one.seen.version, one.away) != (before[0].version, before[1]) or one.over:
+            if (one.seen.version, one.away) != (before[0].version, before[1]) or one.seen.over:
                 _tell(one)
-            if one.over:
+            if one.seen.over:
                 return
             every = one.seen.page.every if one.seen.page else LOOK
             cost = sum(each.seen.cost for each in self._watched.values())

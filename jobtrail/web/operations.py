@@ -6,14 +6,15 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, Response
 
 from jobtrail.api.context import Context, context
 from jobtrail.api.database import translated
+from jobtrail.api.fields import FilterText
 from jobtrail.consumers.rebuild import state
 from jobtrail.consumers.retry_letters import Outcome, Retry, examine
 from jobtrail.consumers.waiting import database_address
@@ -54,7 +55,6 @@ REBUILDING: Final = (
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 Action = Literal["retry", "drop"]
 BECOMES: Final[dict[Action, Resolution]] = {"retry": "retried", "drop": "dropped"}
-Text = Annotated[str, Query(max_length=1024)]
 
 
 @router.get(PAGE)
@@ -85,7 +85,9 @@ def _looking(request: Request) -> Look:
 
 
 @router.get(LETTERS)
-def confirm_letters(request: Request, action: Action, place: Text = "", reason: Text = "") -> Response:
+def confirm_letters(
+    request: Request, action: Action, place: FilterText = "", reason: FilterText = ""
+) -> Response:
     """Asks whether these dead letters are meant: the one at a place, or the open ones with a reason."""
     if place:
         return _confirm_one(context(request), action, _place(place))
@@ -138,7 +140,9 @@ def _confirm(action: Action, which: str, what: Sequence[str], until: str = "") -
 
 
 @router.post(LETTERS)
-async def act_on_letters(request: Request, action: Action, place: Text = "", reason: Text = "") -> Response:
+async def act_on_letters(
+    request: Request, action: Action, place: FilterText = "", reason: FilterText = ""
+) -> Response:
     """Retries or drops them, and says what came of it."""
     form = await form_of(request)
     by = name_in(form, {"retry": "retries them", "drop": "drops them"}[action])

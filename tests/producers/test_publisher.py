@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError, Message, Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from giving_up import WHERE, give_up
@@ -22,6 +23,7 @@ from sdk_reading import Topics, messages, names, published, sdk_settings, value_
 from jobtrail import codec, events
 from jobtrail.errors import EmbeddedError, PublishError, SettingError, UsageError
 from jobtrail.producers.facts import make
+from jobtrail.producers.lasting import LastingProducer
 from jobtrail.producers.publisher import Publisher
 from jobtrail.running import address, kafka_address
 from jobtrail.settings import Settings
@@ -84,6 +86,26 @@ def test_a_closed_publisher_leaves_no_thread(settings: Settings, nowhere: str) -
             time.sleep(0.05)
     finally:
         gc.enable()
+
+
+def test_a_closed_client_that_had_given_up_keeps_nobody_waiting(nowhere: str) -> None:
+    """What it had not delivered cannot be sent again: whoever was in the middle of a poll comes back."""
+    producer = LastingProducer(lambda: Producer({"bootstrap.servers": nowhere, "log_level": 0}))
+
+    def answer(error: KafkaError | None, message: Message) -> None:
+        assert error is not None
+        assert producer.is_undelivered(error, message, answer, [])
+
+    producer.produce("topic", b"value", None, answer, [])
+    assert isinstance(producer.now, Producer)
+    producer.now.purge()
+    producer.now.poll(1)
+    producer.close()
+    polling = threading.Thread(target=producer.poll, args=[0.0], daemon=True)
+    polling.start()
+    polling.join(5)
+    assert not polling.is_alive()
+    assert len(producer) == 1
 
 
 def test_delivery_is_counted_and_can_be_awaited(settings: Settings) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from html import unescape
 
 import httpx
@@ -175,6 +176,29 @@ def test_a_page_is_looked_at_as_often_as_it_says() -> None:
         reading.cancel()
 
     asyncio.run(follow())
+
+
+def test_what_changes_while_a_browser_reads_slowly_is_sent_too() -> None:
+    """Also where it is the last change, after which nothing is looked at any more."""
+    begin = datetime(2026, 3, 1, tzinfo=UTC)
+    looks = list[int]()
+
+    def look() -> Page:
+        looks.append(len(looks))
+        values = {"begin": begin, "now": begin + timedelta(seconds=looks[-1]), "every": 1}
+        parts = {"asof": "parts/connectors_asof.html"}
+        return Page("connectors.html", parts, values, live=len(looks) < 3, every=0.05)
+
+    async def follow() -> list[bytes]:
+        pages, found = LivePages(), []
+        async for change in pages.changes("/x", look):
+            found.append(change if isinstance(change, bytes) else change.encode())
+            await asyncio.sleep(0.5)
+        return found
+
+    *_, last, end = asyncio.run(follow())
+    assert b"2026-03-01 00:00:02" in last
+    assert end.startswith(b"event: end")
 
 
 @pytest.mark.parametrize(

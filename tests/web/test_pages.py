@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import threading
@@ -14,6 +15,8 @@ from html.parser import HTMLParser
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
+from starlette.types import Receive, Scope, Send
 from web_scenes import ATTACK, site, synced, until
 
 from jobtrail import Job
@@ -22,9 +25,11 @@ from jobtrail.consumers.projector import project_until_caught_up
 from jobtrail.producers.publisher import Publisher
 from jobtrail.retry import RetryLimits
 from jobtrail.settings import Settings
-from jobtrail.web.guard import POLICY, inside
+from jobtrail.web.guard import POLICY, Guard, inside
 from jobtrail.web.job import job_page
+from jobtrail.web.operations import router as operations_pages
 from jobtrail.web.pages import render_parts
+from jobtrail.web.site import router as site_pages
 
 TOKEN = "a-token-of-many-characters"
 
@@ -237,6 +242,26 @@ def test_other_pages_and_what_is_not_there(client: httpx.Client, settings: Setti
         assert answer.headers["content-type"].startswith("text/html")
 
 
+def test_every_page_is_guarded() -> None:
+    """Also by what its route takes for its path: with a line break behind it."""
+
+    async def behind(scope: Scope, _receive: Receive, _send: Send) -> None:
+        pytest.fail(f"{scope['path']!r} passes")
+
+    async def ask() -> None:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(Guard(behind, ())), base_url="http://localhost"
+        ) as client:
+            for route in (*site_pages.routes, *operations_pages.routes):
+                assert isinstance(route, APIRoute)
+                path = re.sub(r"{[^}]*}", "1", route.path)
+                assert route.path_regex.match(path + "\n"), path
+                for address in (path, path + "%0A"):
+                    assert (await client.post(address)).status_code == 403, address
+
+    asyncio.run(ask())
+
+
 def test_a_cancel_is_confirmed_and_says_who(client: httpx.Client, settings: Settings) -> None:
     with Publisher(settings) as publisher:
         job = Job.start(connection_id="c", publisher=publisher)
@@ -251,8 +276,9 @@ def test_a_cancel_is_confirmed_and_says_who(client: httpx.Client, settings: Sett
         {**ours, "sec-fetch-site": "cross-site"},
         {"origin": "null"},
     ):
-        refused = client.post(page + "/cancel", data={"by": "ada"}, headers=headers)
-        assert refused.status_code == 403, headers
+        for address in (f"{page}/cancel", f"{page}/cancel%0A", f"{page}%0A/cancel"):
+            refused = client.post(address, data={"by": "ada"}, headers=headers)
+            assert refused.status_code == 403, (address, headers)
     assert client.post(page + "/cancel", data={"by": "  "}, headers=ours).status_code == 422
     done = client.post(page + "/cancel", data={"by": "ada"}, headers=ours)
     assert (done.status_code, done.headers["location"]) == (303, page)
