@@ -50,6 +50,8 @@ PICTURES: Final = {
 NEEDLESS: Final = re.compile(
     r' data-text="[^"]*"| stroke-(?:width="1"|linecap="butt"|linejoin="miter"|miterlimit="4")'
 )
+#: In it the rule that mutool says has another name.
+CLIP: Final = re.compile(r"<clipPath.*?</clipPath>", re.DOTALL)
 #: Letters that mutool draws one after the other, of one size, colour and height.
 LINE: Final = re.compile(
     r'(<use xlink:href="#\w+" transform="matrix\(([\d.]+),0,0,-\2,([-\d.]+),([-\d.]+)\)" fill="(#\w+)"/>\n)'
@@ -130,6 +132,7 @@ def svg(browser: Browser, address: str, size: tuple[int, int], folder: Path) -> 
 
 def trimmed(picture: str) -> str:
     """The same in half of its bytes: letters of a line stand together, numbers are as fine as one sees."""
+    picture = CLIP.sub(lambda found: found[0].replace("fill-rule", "clip-rule"), picture)
     picture = SHAPES.sub(_shapes, LINE.sub(_line, NEEDLESS.sub("", picture)))
     picture = re.sub(r"-?\d*\.\d{3,}", lambda found: fine(float(found[0])), picture)
     return picture.replace("xlink:href", "href").replace("font_", "f")
