@@ -21,7 +21,7 @@ from projecting import publish, query
 
 from jobtrail import events as e
 from jobtrail.consumers.alerts import alerter as module
-from jobtrail.consumers.alerts.alerter import LOOKBACK
+from jobtrail.consumers.alerts.alerter import LOOKBACK, Alerter
 from jobtrail.consumers.alerts.reading import read_runs
 from jobtrail.consumers.alerts.rules import HOUR, MINUTE, RuleKind, RuleSet
 from jobtrail.consumers.projector import project_until_caught_up
@@ -149,12 +149,24 @@ def test_two_alerters_with_other_rules_do_not_run_at_one_time(scene: Scene) -> N
         with pytest.raises(ConflictError):
             other.begin()
         same.close()
-        other.begin()
+        begin_at_last(other)
         with pytest.raises(ConflictError):
             first.begin()
     finally:
         for alerter in (first, same, other):
             alerter.close()
+
+
+def begin_at_last(alerter: Alerter) -> None:
+    """Postgres gives a lock back some time after who held it has gone."""
+    until = time.monotonic() + 30
+    while True:
+        try:
+            alerter.begin()
+            break
+        except ConflictError:
+            assert time.monotonic() < until
+            time.sleep(0.05)
 
 
 def test_nothing_is_judged_by_half_of_what_happened(scene: Scene) -> None:

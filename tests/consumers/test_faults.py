@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +22,7 @@ import pytest
 from cli_scenes import environment
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
-from confluent_kafka.cimpl import NewPartitions, NewTopic
+from confluent_kafka.cimpl import NewPartitions
 from conftest import CACHE
 from embedded_commands import kill, new_home
 from projecting import created, pair, publish, query, running, wait_for
@@ -29,7 +31,7 @@ import jobtrail
 from jobtrail import embedded
 from jobtrail import events as e
 from jobtrail.consumers.projector import Projector, project_until_caught_up
-from jobtrail.consumers.topics import TOPIC_CONFIG, TopicAdmin
+from jobtrail.consumers.topics import TopicAdmin
 from jobtrail.producers.publisher import Publisher
 from jobtrail.producers.spool_send import spooled
 from jobtrail.projections import migrate
@@ -435,28 +437,81 @@ def test_who_follows_waits_for_a_broker_that_is_killed(
         assert any("Kafka answers again" in line for line in caplog.messages)
 
 
-def test_not_enough_replicas_are_waited_for_on_the_disk(settings: Settings, kafka_admin: AdminClient) -> None:
-    """Kafka refuses for now: the events are in the spool, and get there once it does not."""
-    # Made with the setting: a broker takes a changed one to its partitions some time after it tells of it.
-    settings = settings.model_copy(update={"events_topic": f"{settings.events_topic}-twice"})
-    wanted = NewTopic(settings.events_topic, settings.partitions, 1, config={**TOPIC_CONFIG, NEEDED: "2"})
-    kafka_admin.create_topics([wanted])[settings.events_topic].result(30)
-    TopicAdmin(settings).ensure()
-    with Publisher(settings) as publisher:
-        publisher.publish_all(created(number) for number in range(10))
-        until = time.monotonic() + 60
-        while [(left.in_use, left.events) for left in spooled(settings)] != [(True, 10)]:
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        assert publisher.counts.delivered == 0
-        entry = ConfigEntry(NEEDED, "1", incremental_operation=AlterConfigOpType.SET)
-        topic = ConfigResource(ConfigResource.Type.TOPIC, settings.events_topic, incremental_configs=[entry])
-        kafka_admin.incremental_alter_configs([topic])[topic].result(30)
-        publisher.flush(30)
-        assert (publisher.counts.delivered, publisher.counts.failed) == (10, 0)
-    assert spooled(settings) == []
-    project_until_caught_up(settings)
-    assert jobs(settings) == [*range(10)]
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc for how the first broker was started")
+def test_not_enough_replicas_are_waited_for_on_the_disk(settings: Settings) -> None:
+    """Of two brokers one is gone: Kafka refuses events, which are in the spool until it does not."""
+    with (
+        new_home() as home,
+        embedded.servers(home, postgres=False, cache=CACHE, on_progress=lambda _: None) as servers,
+    ):
+        address = servers.kafka_bootstrap_servers
+        mine = settings.model_copy(
+            update={"kafka_bootstrap_servers": address, "home": home / "mine", "replication_factor": 2}
+        )
+        admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
+        with second_broker(home):
+            until_true(lambda: len(admin.list_topics(timeout=10).brokers) == 2)
+            TopicAdmin(mine).ensure()
+            need(admin, mine, "2")
+        until_true(
+            lambda: all(
+                part.isrs == [1]
+                for part in admin.list_topics(mine.events_topic, timeout=10)
+                .topics[mine.events_topic]
+                .partitions.values()
+            )
+        )
+        with Publisher(mine) as publisher:
+            publisher.publish_all(created(number) for number in range(10))
+            until_true(lambda: [(left.in_use, left.events) for left in spooled(mine)] == [(True, 10)])
+            time.sleep(1)
+            assert publisher.counts.delivered == 0
+            need(admin, mine, "1")
+            publisher.flush(30)
+            assert (publisher.counts.delivered, publisher.counts.failed) == (10, 0)
+        assert spooled(mine) == []
+        project_until_caught_up(mine)
+        assert jobs(mine) == [*range(10)]
+
+
+def need(admin: AdminClient, settings: Settings, replicas: str) -> None:
+    """So many replicas must have an event before it is confirmed."""
+    entry = ConfigEntry(NEEDED, replicas, incremental_operation=AlterConfigOpType.SET)
+    topic = ConfigResource(ConfigResource.Type.TOPIC, settings.events_topic, incremental_configs=[entry])
+    admin.incremental_alter_configs([topic])[topic].result(30)
+
+
+def until_true(holds: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+@contextmanager
+def second_broker(home: Path) -> Iterator[None]:
+    """One more broker beside the embedded one, started as that one was; killed at the end."""
+    first = Path(f"/proc/{(home / 'run' / 'kafka.pid').read_text().strip()}/cmdline").read_text()
+    java = first.rstrip("\0").split("\0")[:-2]
+    folder = home / "second"
+    for part in ("data", "logs", "tmp"):
+        (folder / part).mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    given = (home / "run" / "kafka.properties").read_text()
+    given = re.sub(r"(?m)^(process.roles|node.id|listeners)=.*\n", "", given)
+    properties = folder / "kafka.properties"
+    properties.write_text(f"{given}process.roles=broker\nnode.id=2\nlisteners=PLAINTEXT://127.0.0.1:{port}\n")
+    (cluster,) = re.findall(r"(?m)^cluster.id=(.*)$", (home / "kafka/data/meta.properties").read_text())
+    storage = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "--config", str(properties)]
+    subprocess.run([*java, *storage], cwd=folder, check=True, capture_output=True)
+    with subprocess.Popen(
+        [*java, "kafka.Kafka", str(properties)], cwd=folder, stdout=subprocess.DEVNULL
+    ) as it:
+        try:
+            yield
+        finally:
+            it.kill()
 
 
 @pytest.mark.parametrize("poison", [1, 40, 6_000])
