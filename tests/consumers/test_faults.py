@@ -109,8 +109,9 @@ def test_killed_after_the_commit_and_before_kafka_knows_nothing_is_folded_again(
         once(patched, Projector, "_written", killed)
         with pytest.raises(KilledError):
             project_until_caught_up(settings)
-    assert checkpoints(settings) == 20
-    assert project_until_caught_up(settings).messages == 0
+    folded = checkpoints(settings)  # the first batch may not have had all
+    assert 0 < folded <= 20
+    assert project_until_caught_up(settings).messages == 20 - folded
     assert jobs(settings) == [*range(20)]
 
 
