@@ -54,7 +54,9 @@ LOOK: Final = 0.0005
 PAUSE: Final = 0.02
 #: Seconds after which something is wrong.
 PATIENCE: Final = 30.0
+#: Running jobs beside, and streams of each.
 JOBS: Final = 500
+STREAMS: Final = 10
 #: Seconds of load before anything is measured.
 WARM: Final = 3.0
 #: As the SDK's publisher has it.
@@ -201,21 +203,23 @@ def _created(job_id: int) -> JobCreated:
     return JobCreated(job_id=job_id, config_type="sync", config_id="c", connection_id="c")
 
 
-def _stats(job_id: int, sequence: int) -> StreamStats:
+def stats(job_id: int, sequence: int, records: int | None = None, stream: int | None = None) -> StreamStats:
+    """Of a running job; records and stream go with the sequence unless they are given."""
+    records = sequence if records is None else records
     return StreamStats(
         job_id=job_id,
         attempt_number=0,
-        stream_name=f"stream_{sequence % 10}",
+        stream_name=f"stream_{(sequence if stream is None else stream) % STREAMS}",
         reporter="platform",
         sequence=sequence,
-        records_emitted=sequence,
-        bytes_emitted=100 * sequence,
-        records_committed=sequence,
+        records_emitted=records,
+        bytes_emitted=100 * records,
+        records_committed=records,
     )
 
 
 def _stats_as_json(job_id: int, sequence: int) -> bytes:
-    event = _stats(job_id, sequence)
+    event = stats(job_id, sequence)
     return as_columns({**event.model_dump(), "occurred_at": micros(event.occurred_at)})
 
 
@@ -277,7 +281,7 @@ def publish_at(rate: int) -> int:
             publisher.publish(_created(job_id))
             publisher.publish(AttemptStarted(job_id=job_id, attempt_number=0, worker="w"))
 
-        return steadily(rate, lambda number: publisher.publish(_stats(number % JOBS, number)))
+        return steadily(rate, lambda number: publisher.publish(stats(number % JOBS, number)))
 
 
 def produce_at(rate: int, topic: str) -> int:

@@ -26,19 +26,18 @@ from typing import Any, Final
 
 import psycopg
 from chromium import chromium
-from freshness import running, steadily
+from freshness import STREAMS, running, stats, steadily
 from measured import await_true, cpu
 from read import filled, postmaster_of, say
 from results import table, write_section
 
 from jobtrail import embedded
-from jobtrail.events import AttemptStarted, JobCreated, StreamStats
+from jobtrail.events import AttemptStarted, JobCreated
 from jobtrail.producers.publisher import Publisher
 from jobtrail.settings import Settings
 
-#: Running jobs, with so many streams each.
+#: Running jobs.
 RUNNING: Final = 100
-STREAMS: Final = 10
 #: Seconds until the projector folds, after one before it was killed.
 FOLDS: Final = 90.0
 #: Times that the jobs page is opened.
@@ -258,20 +257,6 @@ def create(publisher: Publisher, job_id: int) -> None:
         JobCreated(job_id=job_id, config_type="sync", config_id="c", connection_id=f"live-{job_id % 20}")
     )
     publisher.publish(AttemptStarted(job_id=job_id, attempt_number=0, worker="w"))
-
-
-def stats(job_id: int, sequence: int, records: int, stream: int) -> StreamStats:
-    """Of one of its streams."""
-    return StreamStats(
-        job_id=job_id,
-        attempt_number=0,
-        stream_name=f"stream_{stream % STREAMS}",
-        reporter="platform",
-        sequence=sequence,
-        records_emitted=records,
-        bytes_emitted=100 * records,
-        records_committed=records,
-    )
 
 
 def publish_at(rate: int, first: int) -> int:

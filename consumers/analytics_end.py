@@ -1,7 +1,8 @@
 """A Faust application in an event loop of its own, and its end for certain.
 
-Faust's stop may wait for good: for an answer of its consumer's thread, which is gone, as where it is told to
-stop in the middle of a rebalance. Nothing depends on its last words: what it had not committed is read again.
+Faust's stop waits for much, and a worker that says what ended it must end. The one wait that was seen to last
+for good, for acknowledgements, is switched off (`stream_wait_empty`); this bounds the others. Nothing depends
+on Faust's last words: what it had not committed is read again.
 """
 
 from __future__ import annotations
