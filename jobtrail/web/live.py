@@ -57,6 +57,11 @@ class _Seen:
         """Whether nothing on it changes any more."""
         return self.page is not None and not self.page.live
 
+    @property
+    def every(self) -> float:
+        """Seconds between two looks, where there is time."""
+        return self.page.every if self.page else LOOK
+
 
 class _Watched:
     """One address that somebody has open."""
@@ -140,9 +145,9 @@ class LivePages:
                 _tell(one)
             if one.seen.over:
                 return
-            every = one.seen.page.every if one.seen.page else LOOK
-            cost = sum(each.seen.cost for each in self._watched.values())
-            await asyncio.sleep(max(every, cost / SHARE))
+            # What is looked at less often costs less often.
+            cost = sum(each.seen.cost * LOOK / each.seen.every for each in self._watched.values())
+            await asyncio.sleep(max(one.seen.every, cost / SHARE))
 
 
 def _look(look: Look, before: _Seen) -> _Seen:
