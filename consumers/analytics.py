@@ -36,7 +36,7 @@ from faust.tables.table import Table
 from faust.types import EventT, StreamT
 
 from jobtrail import codec
-from jobtrail.consumers.analytics_client import client_settings
+from jobtrail.consumers.aiokafka_client import client_settings
 from jobtrail.consumers.analytics_end import end, run
 from jobtrail.consumers.analytics_offsets import GroupOffsets
 from jobtrail.consumers.registry_schemas import registry_of
@@ -192,17 +192,17 @@ class Analytics:
 
     def _new_app(self, partitions: int) -> faust.App:
         servers = kafka_address(self._settings).split(",")
-        client = self._client
+        security = self._client.security
         credentials: faust.SASLCredentials | faust.SSLCredentials | None = None
-        if client.mechanism:
+        if security.mechanism:
             credentials = faust.SASLCredentials(
-                username=client.username,
-                password=client.password,
-                ssl_context=client.context,
-                mechanism=client.mechanism,
+                username=security.username,
+                password=security.password,
+                ssl_context=security.context,
+                mechanism=security.mechanism,
             )
-        elif client.context:
-            credentials = faust.SSLCredentials(client.context)
+        elif security.context:
+            credentials = faust.SSLCredentials(security.context)
         return _App(
             self._settings.analytics_group,
             broker=[f"kafka://{server.strip()}" for server in servers],
@@ -222,7 +222,7 @@ class Analytics:
             web_enabled=False,
             # Standby tables would double the memory; the changelog is read in seconds.
             table_standby_replicas=0,
-            **client.tuning,
+            **self._client.tuning,
         )
 
     def _topic(self, name: str) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from jobtrail.consumers.decode import Decoded
+from jobtrail.consumers.block import Block
+from jobtrail.consumers.decode import Decoded, Messages
 from jobtrail.consumers.records import Place, Records
 from jobtrail.consumers.taking import Taken
 from jobtrail.projections.fold import Rows
@@ -20,7 +21,7 @@ from jobtrail.projections.store import Move
 class Batch:
     """Messages in the order of the log, by topic, and the moves that go with them."""
 
-    records: tuple[Records, ...]
+    records: tuple[Messages, ...]
     #: For each partition, from the offset that its checkpoint must show to the one after these messages.
     moves: tuple[Move, ...]
     #: Whether more seemed to wait behind it.
@@ -52,10 +53,11 @@ class Batch:
 
     def halves(self) -> tuple[Batch, Batch]:
         """Two batches that do the same one after the other. Only for two messages or more."""
-        if len(self.records) > 1:
-            first, second = self.records[:1], self.records[1:]
+        parts = tuple(part.records() if isinstance(part, Block) else part for part in self.records)
+        if len(parts) > 1:
+            first, second = parts[:1], parts[1:]
         else:
-            (records,) = self.records
+            (records,) = parts
             middle = len(records) // 2
             first, second = (records[:middle],), (records[middle:],)
         reached = {place: offset for part in first for place, offset in _last(part).items()}

@@ -1,8 +1,10 @@
 """Messages to columns: a frame for each event type, in its newest shape, and dead letters for the rest.
 
-Values never become Python objects on the way, they would be the cost. Chunks of one schema are read by
-`jobtrail.consumers.bulk`; one that it doubts is halved until few messages are left, and those are read
-one by one, so that exactly the bad ones are put aside and their neighbours live.
+Values never become Python objects on the way, they would be the cost. Of a block of the log as it lies in
+Kafka, `jobtrail.consumers.flat` reads the messages of most schemas and says which it doubts. The others, and
+all that come from a client one by one, are read in chunks of one schema by `jobtrail.consumers.bulk`; one
+that it doubts is halved until few messages are left, and those are read one by one, so that exactly the bad
+ones are put aside and their neighbours live.
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from operator import itemgetter
 from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
+import numpy as np
 import polars as pl
 
 from jobtrail import codec
 from jobtrail.codec import CONFLUENT_HEADER_SIZE, CONFLUENT_MARKER, SchemaById, Schemas
+from jobtrail.consumers.block import Block
 from jobtrail.consumers.bulk import BulkReader, DoubtError
 from jobtrail.consumers.records import Records
 from jobtrail.errors import BadMessageError
@@ -26,7 +30,10 @@ from jobtrail.projections.dead_letter import DeadLetter
 from jobtrail.strict import read_strictly
 from jobtrail.wire import HEADER_SIZE, WireSchema
 
-#: Messages in one block: with many more they leave the processor's cache, with fewer each call weighs.
+if TYPE_CHECKING:
+    from jobtrail.consumers.flat import FlatSchemas
+
+#: Messages in one chunk: with many more they leave the processor's cache, with fewer each call weighs.
 CHUNK: Final = 20_000
 #: As few are read one by one.
 FEW: Final = 32
@@ -40,6 +47,7 @@ KEY: Final = "_key"
 ROW: Final = "_row"
 
 Frames = dict[type[Event], pl.DataFrame]
+Messages = Records | Block
 
 
 @dataclass(slots=True)
@@ -49,6 +57,8 @@ class Decoded:
     #: Event type → its events, never an empty frame. Columns are the event's fields (instants in microseconds
     #: since 1970, lists of records as lists of structs) and the `_` columns above.
     frames: Frames = field(default_factory=dict)
+    #: Those that have passed the gate, or need not; without the columns that only the gate needs.
+    good: Frames = field(default_factory=dict)
     #: The same where there were few (`jobtrail.consumers.few`): each event as a row.
     few: dict[type[Event], list[dict[str, Any]]] = field(default_factory=dict)
     #: Messages that are no events.
@@ -83,11 +93,44 @@ class Decoder:
             for header, wire in self._schemas.by_header.items()
         }
 
-    def decode(self, records: Records) -> Decoded:
-        """The events in `records`; their order within a frame is that of no promise.
+    def decode(self, messages: Messages) -> Decoded:
+        """The events in `messages`; their order within a frame is that of no promise.
 
         Raises ServerAwayError where a schema registry has to be asked and does not answer.
         """
+        return self._decode_block(messages) if isinstance(messages, Block) else self._decode_records(messages)
+
+    def _decode_block(self, block: Block) -> Decoded:
+        good: dict[type[Event], list[pl.DataFrame]] = {}
+        left = np.ones(len(block), np.bool_)
+        for wire, frame, rows in self._flat.read(block):
+            left[rows] = False
+            about = [
+                pl.repeat(block.partition, len(rows), dtype=pl.Int64, eager=True).alias(PARTITION),
+                pl.Series(OFFSET, block.offsets[rows]),
+                pl.Series(BROKER_AT, block.broker_ms[rows] * 1000),
+            ]
+            newest = self._shapes[wire.header].in_newest_shape(frame)
+            good.setdefault(wire.event_type, []).append(newest.hstack(about))
+        others = np.flatnonzero(left)
+        out = self._decode_records(block.take(others).records()) if len(others) else Decoded()
+        for event_type, frame in out.frames.items():
+            rows = others[frame[ROW].to_numpy()].astype(np.uint32)
+            out.frames[event_type] = frame.with_columns(pl.Series(ROW, rows))
+        out.good = {event_type: pl.concat(frames) for event_type, frames in good.items()}
+        return out
+
+    def warm_up(self) -> None:
+        """Loads what blocks need, or has it compiled, before the first of them comes."""
+        self._flat.warm_up(Block.of("", "", 0, []))
+
+    @cached_property
+    def _flat(self) -> FlatSchemas:
+        from jobtrail.consumers.flat import FlatSchemas  # and the compiler with it
+
+        return FlatSchemas(shape.wire for shape in self._shapes.values())
+
+    def _decode_records(self, records: Records) -> Decoded:
         out = Decoded()
         meta = _meta(records)
         parts: dict[type[Event], list[pl.DataFrame]] = {}
@@ -245,6 +288,10 @@ class _Shape:
             frame = self.bulk.read(group.values, int(group.sizes.sum()))
         except DoubtError:
             return None
+        return self.in_newest_shape(frame)
+
+    def in_newest_shape(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """A frame of this schema as one of the newest."""
         return frame if self.wire is self.newest else frame.select(self.newest_columns)
 
     def _read_singly(

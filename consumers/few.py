@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from jobtrail import codec
-from jobtrail.consumers.decode import BROKER_AT, OFFSET, PARTITION, Decoded, Decoder
+from jobtrail.consumers.decode import BROKER_AT, OFFSET, PARTITION, Decoded, Decoder, Messages
 from jobtrail.consumers.records import Records
 from jobtrail.errors import BadMessageError
 from jobtrail.events import Failure
@@ -19,8 +19,9 @@ from jobtrail.producers.scrub import shapes
 FEW: Final = 150
 
 
-def read_few(decoder: Decoder, records: Records) -> Decoded:
+def read_few(decoder: Decoder, messages: Messages) -> Decoded:
     """Good events as rows, and dead letters for the rest. Raises ServerAwayError as the decoder does."""
+    records = messages if isinstance(messages, Records) else messages.records()
     found = Decoded()
     for row, value in enumerate(records.values):
         try:

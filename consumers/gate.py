@@ -16,8 +16,7 @@ import polars as pl
 from pydantic.fields import FieldInfo
 
 from jobtrail import codec, kinds
-from jobtrail.consumers.decode import KEY, ROW, Decoded, Decoder
-from jobtrail.consumers.records import Records
+from jobtrail.consumers.decode import KEY, ROW, Decoded, Decoder, Messages
 from jobtrail.errors import BadMessageError
 from jobtrail.events import Event, Failure
 from jobtrail.fields import field_kind, record_type
@@ -27,24 +26,26 @@ from jobtrail.producers.scrub import JSON_SIGNS, LIMITS, SIGNS, shapes
 from jobtrail.projections.dead_letter import DeadLetter
 
 
-def read_many(decoder: Decoder, records: Records) -> Decoded:
+def read_many(decoder: Decoder, records: Messages) -> Decoded:
     """The good events of messages as frames, and dead letters for the rest. Raises ServerAwayError."""
     return check(decoder.decode(records), records)
 
 
-def check(decoded: Decoded, records: Records) -> Decoded:
+def check(decoded: Decoded, records: Messages) -> Decoded:
     """Good events, and dead letters for the others beside those there are. `records` is what was decoded."""
-    good = Decoded(bad=list(decoded.bad))
+    frames = {event_type: [frame] for event_type, frame in decoded.good.items()}
+    letters = list(decoded.bad)
     for event_type, frame in decoded.frames.items():
         bad = _refused(event_type, frame, records)
-        good.bad += bad.values()
+        letters += bad.values()
         if bad:
             frame = frame.filter(~pl.col(ROW).is_in(list(bad)))  # noqa: PLW2901  # the good rest of it
-        if event_type is Failure:
-            frame = scrubbed(frame)  # noqa: PLW2901  # as few messages are
         if frame.height:
-            good.frames[event_type] = frame[[name for name in frame.columns if name not in (KEY, ROW)]]
-    return good
+            frames.setdefault(event_type, []).append(frame.drop(KEY, ROW))
+    whole = {event_type: pl.concat(found) for event_type, found in frames.items()}
+    if Failure in whole:
+        whole[Failure] = scrubbed(whole[Failure])  # as few messages are
+    return Decoded(whole, bad=letters)
 
 
 def scrubbed(frame: pl.DataFrame) -> pl.DataFrame:
@@ -68,7 +69,7 @@ def _has(text: pl.Expr, signs: Sequence[str]) -> pl.Expr:
     return text.str.contains_any([*signs], ascii_case_insensitive=True) | text.str.contains(CONTROLS)
 
 
-def _refused(event_type: type[Event], frame: pl.DataFrame, records: Records) -> dict[int, DeadLetter]:
+def _refused(event_type: type[Event], frame: pl.DataFrame, records: Messages) -> dict[int, DeadLetter]:
     """The bad ones, by their row in `records`."""
     bad: dict[int, DeadLetter] = {}
     suspects = frame.clear() if _is_clean(event_type, frame) else frame.filter(_suspicious(event_type))
@@ -82,7 +83,7 @@ def _refused(event_type: type[Event], frame: pl.DataFrame, records: Records) -> 
     if wrong.any():
         for own, row in frame.filter(wrong).select(event_type.key_field, ROW).iter_rows():
             if row not in bad:
-                wrong_key = codec.wrong_key(event_type, own, records.keys[row])
+                wrong_key = codec.wrong_key(event_type, own, records.key(row))
                 bad[row] = records.dead_letter(row, wrong_key.reason, wrong_key.detail)
     return bad
 

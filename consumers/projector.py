@@ -21,10 +21,10 @@ from psycopg.errors import (
 
 from jobtrail.consumers.batch import Batch, Pending
 from jobtrail.consumers.dead_letters import relay_once, relaying
-from jobtrail.consumers.decode import Decoded, Decoder, together
+from jobtrail.consumers.decode import Decoded, Decoder, Messages, together
 from jobtrail.consumers.few import FEW, read_few
 from jobtrail.consumers.gate import read_many
-from jobtrail.consumers.records import Place, Records
+from jobtrail.consumers.records import Place
 from jobtrail.consumers.registry_schemas import registry_of
 from jobtrail.consumers.source import Source
 from jobtrail.consumers.status import Rate, Status
@@ -56,7 +56,7 @@ REFUSED: Final = (
     ProgramLimitExceeded,
     StatementTooComplex,
 )
-Read = Callable[[Decoder, Records], Decoded]
+Read = Callable[[Decoder, Messages], Decoded]
 
 #: Seconds between two reports of the status, but for a change of `caught_up`.
 REPORT_INTERVAL: Final = 0.5

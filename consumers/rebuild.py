@@ -31,7 +31,7 @@ from jobtrail.consumers import rebuild_plan
 from jobtrail.consumers.archive import Archive
 from jobtrail.consumers.catching_up import CatchingUp, Place
 from jobtrail.consumers.rebuild_worker import topic_ids
-from jobtrail.consumers.rebuild_workers import read_parts
+from jobtrail.consumers.rebuild_workers import Crew
 from jobtrail.consumers.waiting import database_address, in_one_line
 from jobtrail.errors import ConflictError, JobtrailError
 from jobtrail.producers.safe_text import safe
@@ -172,8 +172,13 @@ class _Rebuild:
         self._url, self._lead = url, lead
         self._messages = 0
         self._begun = time.monotonic()
+        self._crew = Crew(options.workers)
 
     def run(self) -> Result:
+        with contextlib.closing(self._crew):
+            return self._run()
+
+    def _run(self) -> Result:
         new, phase = self._begin()
         try:
             if phase == "reading":
@@ -196,9 +201,12 @@ class _Rebuild:
         """What was left unfinished, or a new generation."""
         found = shadow.unfinished(self._lead)
         if found and found.version == VERSION and found.phase != "making" and not found.cancel_requested:
+            if found.phase == "reading":
+                self._crew.start()
             return Shadow(self._url, found.generation), found.phase
         if found:
             shadow.drop(self._lead, found.generation)
+        self._crew.start()
         archive = Archive.open(self._options.archive) if self._options.archive else None
         live = shadow.live_checkpoints(self._lead, g.current_generation(self._lead))
         parts = rebuild_plan.plan(self._settings, archive, live, self._options.origin)
@@ -213,9 +221,7 @@ class _Rebuild:
             self._check(new)
             self._tell("reading", before + offsets, total)
 
-        self._messages = read_parts(
-            self._settings, new.generation, parts, self._options.workers, self._options.archive, look
-        )
+        self._messages = self._crew.read(self._settings, new.generation, parts, self._options.archive, look)
         self._tell("reading", total, total)
 
     def _check(self, new: Shadow) -> None:

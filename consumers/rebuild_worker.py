@@ -19,13 +19,11 @@ import psycopg
 
 from jobtrail import kinds
 from jobtrail.consumers.archive import Archive
-from jobtrail.consumers.decode import OFFSET, PARTITION, Decoder
+from jobtrail.consumers.decode import OFFSET, PARTITION, Decoder, Messages
 from jobtrail.consumers.ends import Log
 from jobtrail.consumers.gate import read_many
-from jobtrail.consumers.records import Records
 from jobtrail.consumers.registry_schemas import registry_of
-from jobtrail.consumers.source import AT_ONCE
-from jobtrail.consumers.stretch import TopicReader
+from jobtrail.consumers.stretch import BlockReader, TopicReader
 from jobtrail.consumers.waiting import database_address, database_away
 from jobtrail.errors import JobtrailError, LogError, NotFoundError
 from jobtrail.events import DataplaneHeartbeat
@@ -36,6 +34,8 @@ from jobtrail.projections.shadow import SQL, Part, Shadow, refused
 from jobtrail.projections.store import CheckpointMismatchError, Move
 from jobtrail.settings import Settings
 
+#: Messages that are read and decoded at once.
+AT_ONCE: Final = 50_000
 #: Seconds of reading that a kill costs at most.
 APPEND_EVERY: Final = 60.0
 
@@ -51,9 +51,10 @@ class Worker:
         self._settings = settings
         self._rows = rows
         self._archive = Archive.open(archive) if archive else None
-        self._reader = TopicReader(settings)
+        self._reader = BlockReader(settings)
         self._topic_ids = topic_ids(settings)
         self._decoder = Decoder(schema_by_id=registry_of(settings))
+        self._decoder.warm_up()
         url = database_address(settings)
         try:
             self._shadow = Shadow(url, generation)
@@ -69,12 +70,12 @@ class Worker:
         folding, letters = Folding(), list[DeadLetter]()
         begun = at = part.at
         messages, last = 0, time.monotonic()
-        for records in self._records(part):
-            decoded = read_many(self._decoder, records)
+        for read in self._messages(part):
+            decoded = read_many(self._decoder, read)
             folding.add(self._kept(part, decoded.frames))
             letters += decoded.bad
-            at = records.offsets[-1] + 1
-            messages += len(records)
+            at = int(read.offsets[-1]) + 1
+            messages += len(read)
             tell(at, messages)
             if folding.height > self._rows or time.monotonic() - last > APPEND_EVERY:
                 self._append(part, folding, letters, begun, at)
@@ -94,13 +95,14 @@ class Worker:
                     f"{end - 1}: {error.diag.message_primary or error}; nothing was swapped"
                 ) from error
 
-    def _records(self, part: Part) -> Iterator[Records]:
+    def _messages(self, part: Part) -> Iterator[Messages]:
+        most = min(AT_ONCE, self._settings.batch_size)
         passed_by = self._refused.get((part.topic_id, part.partition), set())
-        for records in stretches(part, self._archive, self._reader, min(AT_ONCE, self._settings.batch_size)):
-            if passed_by.isdisjoint(records.offsets):
-                yield records
-            elif kept := [row for row, offset in enumerate(records.offsets) if offset not in passed_by]:
-                yield records.take(kept)
+        for messages in stretches(part, self._archive, self._reader, most):
+            if passed_by.isdisjoint(range(int(messages.offsets[0]), int(messages.offsets[-1]) + 1)):
+                yield messages
+            elif kept := [row for row, at in enumerate(messages.offsets) if at not in passed_by]:
+                yield messages.take(kept)
 
     def _kept(self, part: Part, frames: Frames) -> Frames:
         """Without heartbeats that the horizon ignores: those of years would fill the memory."""
@@ -125,7 +127,9 @@ def topic_ids(settings: Settings) -> dict[str, str]:
     return found
 
 
-def stretches(part: Part, archive: Archive | None, reader: TopicReader, most: int) -> Iterator[Records]:
+def stretches(
+    part: Part, archive: Archive | None, reader: TopicReader | BlockReader, most: int
+) -> Iterator[Messages]:
     """What is left of a part, at most so many messages at a time: of the archive, then of the topic."""
     where = part.topic, part.topic_id, part.partition
     if part.at < part.archived_to:
@@ -142,7 +146,10 @@ def stretches(part: Part, archive: Archive | None, reader: TopicReader, most: in
 
 def main() -> None:
     """Works until stdin ends."""
-    order = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:
+        return  # nothing is to be read after all
+    order = json.loads(line)
     settings = Settings(**order["settings"])
     with _answering(settings):
         worker = Worker(settings, order["generation"], order["rows"], order["archive"])

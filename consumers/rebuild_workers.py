@@ -8,10 +8,10 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
-from typing import Final
+from typing import Any, Final
 
 from jobtrail.consumers.rebuild_worker import order_of
 from jobtrail.errors import JobtrailError
@@ -30,97 +30,95 @@ class WorkerError(JobtrailError):
         self.exit_status = exit_status  # type: ignore[misc]  # that of the error which the process met
 
 
-def read_parts(  # noqa: PLR0917  # what, how, and who hears of it
-    settings: Settings,
-    generation: int,
-    parts: Iterable[Part],
-    workers: int,
-    archive: str | None,
-    look: Callable[[int], None],
-) -> int:
-    """Has every part read, the longest first, by so many processes at once; gives the number of messages.
+class Crew:
+    """Processes that read partitions; they import while it is planned which. Not thread-safe; close it."""
 
-    `look` hears now and then how many offsets were read, and may raise. Raises WorkerError. Whatever is
-    raised, no process is left.
-    """
-    left = deque(sorted((part for part in parts if part.at < part.end), key=lambda p: p.at - p.end))
-    crew = _Crew(settings, generation, left, min(workers, len(left)), archive)
-    if not left:
-        return 0
-    with ThreadPoolExecutor(crew.size, thread_name_prefix="jobtrail-rebuild") as pool:
-        tasks = [pool.submit(crew.work) for _ in range(crew.size)]
-        try:
-            crew.ready.wait()
-            look(0)
-            while not all(task.done() for task in tasks):
-                crew.ended.wait(LOOK)
-                crew.ended.clear()
-                look(crew.offsets)
-                for task in tasks:
-                    if task.done():
-                        task.result()
-        finally:
-            crew.stop()
-    for task in tasks:
-        task.result()
-    return crew.messages
-
-
-class _Crew:
-    """Threads that each lead one process."""
-
-    def __init__(
-        self, settings: Settings, generation: int, left: deque[Part], size: int, archive: str | None
-    ) -> None:
-        self.size = size
-        #: The first process is ready to read, or has failed.
-        self.ready = threading.Event()
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+        self._processes: list[subprocess.Popen[str]] = []
+        #: A process is ready to read, or has failed.
+        self._ready = threading.Event()
         #: A process has ended.
-        self.ended = threading.Event()
-        self._order = order_of(settings, generation, settings.rebuild_rows // max(size, 1), archive)
-        self._left = left
+        self._ended = threading.Event()
+        self._order: Mapping[str, Any] = {}
+        self._left: deque[Part] = deque()
         self._at: dict[tuple[str, int], int] = {}
         self._read: dict[tuple[str, int], int] = {}
-        self._processes: list[subprocess.Popen[str]] = []
-        self._stopped = False
 
-    @property
-    def offsets(self) -> int:
-        """Offsets passed so far."""
-        return sum(self._at.values())
-
-    @property
-    def messages(self) -> int:
-        """Messages read so far."""
-        return sum(self._read.values())
-
-    def work(self) -> None:
-        """Starts a process and gives it one part after the other."""
+    def start(self) -> None:
+        """Starts them."""
         # One process for each core: polars' own threads would only wait for each other.
         environment = {**os.environ, "POLARS_MAX_THREADS": "1"}
         command = [sys.executable, "-m", "jobtrail.consumers.rebuild_worker"]
-        with subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process:
-            self._processes.append(process)
-            try:
-                if not self._stopped:
-                    self._tell(process, json.dumps(self._order))
-                    self._follow(process, None)
-                    self.ready.set()
-                    while part := self._next():
-                        self._tell(process, json.dumps(asdict(part)))
-                        self._follow(process, part)
-            finally:
-                process.kill()
-                self.ready.set()
-                self.ended.set()
+        for _ in range(self._workers):
+            self._processes.append(
+                subprocess.Popen(
+                    command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                )
+            )
 
-    def stop(self) -> None:
+    def close(self) -> None:
         """Ends every process."""
-        self._stopped = True
         for process in self._processes:
             process.kill()
+        for process in self._processes:
+            with process:  # closes its pipes, and waits
+                pass
+        self._processes.clear()
+
+    def read(  # what, how, and who hears of it
+        self,
+        settings: Settings,
+        generation: int,
+        parts: Iterable[Part],
+        archive: str | None,
+        look: Callable[[int], None],
+    ) -> int:
+        """Has every part read, the longest first; gives the number of messages. Ends every process.
+
+        `look` hears now and then how many offsets were read, and may raise. Raises WorkerError.
+        """
+        self._left = deque(sorted((part for part in parts if part.at < part.end), key=lambda p: p.at - p.end))
+        if not self._left:
+            self.close()
+            return 0
+        mine = self._processes[: len(self._left)]
+        self._order = order_of(settings, generation, settings.rebuild_rows // len(mine), archive)
+        with ThreadPoolExecutor(len(mine), thread_name_prefix="jobtrail-rebuild") as pool:
+            tasks = [pool.submit(self._lead, process) for process in mine]
+            try:
+                self._ready.wait()
+                look(0)
+                while not all(task.done() for task in tasks):
+                    self._ended.wait(LOOK)
+                    self._ended.clear()
+                    look(self._offsets)
+                    for task in tasks:
+                        if task.done():
+                            task.result()
+            finally:
+                self.close()
+        for task in tasks:
+            task.result()
+        return sum(self._read.values())
+
+    @property
+    def _offsets(self) -> int:
+        """Offsets passed so far."""
+        return sum(self._at.values())
+
+    def _lead(self, process: subprocess.Popen[str]) -> None:
+        """Gives a process one part after the other."""
+        try:
+            self._tell(process, json.dumps(self._order))
+            self._follow(process, None)
+            self._ready.set()
+            while part := self._next():
+                self._tell(process, json.dumps(asdict(part)))
+                self._follow(process, part)
+        finally:
+            self._ready.set()
+            self._ended.set()
 
     def _next(self) -> Part | None:
         try:

@@ -78,6 +78,10 @@ class Records:
             [self.values[row] for row in rows],
         )
 
+    def key(self, row: int) -> bytes | None:
+        """Of the message in this row."""
+        return self.keys[row]
+
     def dead_letter(self, row: int, reason: str, detail: str) -> DeadLetter:
         """The message in `row`, put aside."""
         return DeadLetter(

@@ -17,6 +17,8 @@ from typing import Final, Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from jobtrail.consumers.batch import Batch, Pending
+from jobtrail.consumers.block import Block
+from jobtrail.consumers.far_behind import FarBehind
 from jobtrail.consumers.reading import CONSUMER_CONFIG, GONE, IDLE, OUT_OF_RANGE
 from jobtrail.consumers.records import Place
 from jobtrail.consumers.taking import Taken, take
@@ -24,6 +26,7 @@ from jobtrail.consumers.topics import ANSWER_TIMEOUT, TopicAdmin
 from jobtrail.consumers.waiting import FIRST_PAUSE, Away, StoppedError, until_it_answers
 from jobtrail.errors import LogError, NotFoundError, ServerAwayError
 from jobtrail.producers.client import client_config
+from jobtrail.projections.store import Move
 from jobtrail.running import KAFKA_SETTING
 from jobtrail.settings import Settings
 
@@ -32,7 +35,7 @@ log = logging.getLogger("jobtrail")
 #: Messages read and decoded at once: a hundred calls cost the same for one as for thousands.
 AT_ONCE: Final = 25_000
 #: Offsets between what was read and the end from which on it is not worth while to write what is there.
-FAR_BEHIND: Final = 5_000
+BEHIND: Final = 5_000
 #: Seconds between two looks at the topics' ids.
 ID_CHECK: Final = 30.0
 #: Seconds between two commits to Kafka.
@@ -75,6 +78,11 @@ class Source:
         #: Partitions whose end was seen after their last message.
         self._ended: set[Place] = set()
         self._assigned_anew = False
+        #: Whether the last batch seemed to have more behind it.
+        self._was_behind = False
+        self._far_behind = FarBehind(settings)
+        #: What waits while a stretch is read; a partition that is taken from us and given back still does.
+        self._paused: list[TopicPartition] = []
         self._brokers_down = threading.Event()
         self._next_id_check = 0.0
         self._next_courtesy = 0.0
@@ -94,12 +102,8 @@ class Source:
 
     def lag(self) -> dict[Place, int]:
         """Offsets from what is folded to the end of the log, as last heard of, for each partition of ours."""
-        found = {}
-        for (topic, partition), position in self._written.copy().items():
-            with contextlib.suppress(KafkaException):
-                _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
-                found[topic, partition] = max(0, end - position)
-        return found
+        ends = ((place, self._end_of(place), position) for place, position in self._written.copy().items())
+        return {place: max(0, end - position) for place, end, position in ends if end is not None}
 
     def __iter__(self) -> Iterator[Batch | None]:
         """Batches, the next one when the last was folded. Raises LogError; waits while Kafka is away."""
@@ -143,10 +147,13 @@ class Source:
     def close(self) -> None:
         """Leaves the group. The partitions go to its other members."""
         self._commit()
+        self._far_behind.close()
         self._consumer.close()
 
     def _next(self, patience: float = IDLE) -> Batch | None:
-        self._assigned_anew = False
+        if self._far_behind.place or (self._was_behind and self._begin_far_behind()):
+            return self._next_far_behind()
+        self._assigned_anew = self._was_behind = False
         message = self._consumer.poll(patience)
         if self._brokers_down.is_set() or time.monotonic() > self._next_id_check:
             self._look_after_the_topics()
@@ -169,16 +176,51 @@ class Source:
         for move in batch.moves:
             self._positions[move.topic, move.partition] = move.next
         self._ended |= {place for place, _ in ends}
+        self._was_behind = more
         return batch if batch.moves else None
+
+    def _begin_far_behind(self) -> bool:
+        """Whether one of our partitions has so much more that it is read as blocks; the others wait."""
+        for place, position in self._positions.items():
+            end = self._end_of(place)
+            if end is not None and self._far_behind.begin(place, self._ids[place[0]], position, end):
+                self._ended.discard(place)
+                self._paused = [TopicPartition(*one) for one in self._positions]
+                self._consumer.pause(self._paused)
+                return True
+        return False
+
+    def _next_far_behind(self) -> Batch | None:
+        self._assigned_anew = False
+        self._consumer.poll(0)  # for the group's sake; a message that was on its way is fetched again
+        if self._brokers_down.is_set() or time.monotonic() > self._next_id_check:
+            self._look_after_the_topics()
+        if self._assigned_anew:
+            return None
+        while (place := self._far_behind.place) is not None:
+            if (block := self._far_behind.next()) is not None:
+                return self._far_behind_batch(place, block)
+            self._begin_far_behind()
+        self._seek()
+        return None
+
+    def _far_behind_batch(self, place: Place, block: Block) -> Batch:
+        topic, partition = place
+        move = Move(block.topic_id, topic, partition, self._positions[place], block.next_offset)
+        self._positions[place] = move.next
+        return Batch((block,), (move,), more=True)
+
+    def _end_of(self, place: Place) -> int | None:
+        """Where a partition ends, as far as was heard."""
+        with contextlib.suppress(KafkaException):
+            _, end = self._consumer.get_watermark_offsets(TopicPartition(*place), cached=True)
+            return int(end)
+        return None
 
     def _is_behind(self, taken: Taken) -> bool:
         """Whether the partitions that these are of have many more, as far as was heard."""
-        for (topic, partition), reached in taken.reached.items():
-            with contextlib.suppress(KafkaException):
-                _, end = self._consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
-                if end - reached > FAR_BEHIND:
-                    return True
-        return False
+        ends = ((self._end_of(place), reached) for place, reached in taken.reached.items())
+        return any(end is not None and end - reached > BEHIND for end, reached in ends)
 
     @staticmethod
     def _place(message: Message) -> Place:
@@ -253,6 +295,7 @@ class Source:
 
     def _on_revoke(self, _consumer: Consumer, _partitions: list[TopicPartition]) -> None:
         self._assigned_anew = True
+        self._far_behind.stop()
         self._positions.clear()
         self._written.clear()
         self._ended.clear()
@@ -268,7 +311,11 @@ class Source:
 
     def _seek(self) -> None:
         """Assigning drops what was fetched from elsewhere; seeking fails on what is not being fetched yet."""
+        self._far_behind.stop()
         self._ended.clear()
+        # Before, for it drops what waits to be taken: the end of a partition is told once.
+        self._consumer.resume(self._paused)
+        self._paused = []
         self._consumer.assign([TopicPartition(*place, at) for place, at in self._positions.items()])
 
     def _commit(self) -> None:

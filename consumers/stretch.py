@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from typing import Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
+from jobtrail.consumers.block import Block
+from jobtrail.consumers.fetching import Fetcher, UnusualError
 from jobtrail.consumers.reading import CONSUMER_CONFIG, IDLE, OUT_OF_RANGE
 from jobtrail.consumers.records import Records
 from jobtrail.consumers.taking import Taken, take
@@ -104,6 +107,34 @@ class TopicReader:
 
     def _on_error(self, error: KafkaError) -> None:
         self._failure = error
+
+
+class BlockReader:
+    """Reads long stretches of topics, as blocks where it can. Not thread-safe; close it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._reader = TopicReader(settings)
+        self._fetcher: Fetcher | None = None
+        with contextlib.suppress(UnusualError):
+            self._fetcher = Fetcher(settings)
+
+    def close(self) -> None:
+        """Leaves Kafka."""
+        self._reader.close()
+        if self._fetcher:
+            self._fetcher.close()
+
+    def read(  # noqa: PLR0917  # as TopicReader.read
+        self, topic: str, topic_id: str, partition: int, start: int, end: int, most: int
+    ) -> Iterator[Block | Records]:
+        """As TopicReader.read."""
+        if self._fetcher:
+            with contextlib.suppress(UnusualError):
+                for block in self._fetcher.read(topic, topic_id, partition, start, end, most):
+                    yield block
+                    start = block.next_offset
+                return
+        yield from self._reader.read(topic, topic_id, partition, start, end, most)
 
 
 def _next(taken: Taken) -> int:

@@ -72,5 +72,6 @@ def _fold_together(name: str, runs: list[pl.DataFrame]) -> None:
 
 
 def _compact(rows: pl.DataFrame) -> pl.DataFrame:
-    """The same with texts of its own: else those of all the events that lost stay in memory with it."""
-    return cast("pl.DataFrame", pl.from_arrow(rows.to_arrow(compat_level=pl.CompatLevel.oldest())))
+    """The same with texts of its own and no room to spare: else those of all events that lost stay too."""
+    own = cast("pl.DataFrame", pl.from_arrow(rows.to_arrow(compat_level=pl.CompatLevel.oldest())))
+    return own.shrink_to_fit()

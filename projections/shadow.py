@@ -12,7 +12,7 @@ Each step is recorded with what it does, so a rebuild that was killed goes on wi
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -44,7 +44,9 @@ from jobtrail.projections.tables import TABLES, VERSION
 Phase = Literal["making", "reading", "indexing", "deriving", "ready"]
 SQL: Final = g.named_statements("shadow.sql")
 #: Jobs that one statement derives: bounds its memory, and is what a killed rebuild does again.
-PIECE: Final = 2_000
+PIECE: Final = 500
+#: Tables in which something is derived.
+DERIVED: Final = (*(table.name for table in TABLES if table.derived), "anomalies")
 #: Memory of a session that makes an index.
 INDEX_MEMORY: Final = "128MB"
 
@@ -73,6 +75,10 @@ class Unfinished:
     begun_at: datetime
     phase_at: datetime
     cancel_requested: bool
+
+
+#: What is done on a connection of its own.
+_Task = Callable[[Connection[Any]], None]
 
 
 class _Index(NamedTuple):
@@ -171,7 +177,9 @@ class Shadow:
         """Makes one row of each key, then the keys. The phase is then `deriving`."""
         with self.transaction():
             self._enter("indexing")
-        keys = [index for index in self._kept_indexes() if index.is_key]
+            sizes = dict(self.connection.execute(SQL["sizes"], {"schema": self.schema}).fetchall())
+        # The longest first, so that none of them is left alone at the end.
+        keys = sorted((one for one in self._kept_indexes() if one.is_key), key=lambda one: -sizes[one.table])
         self._beside(workers, [partial(self._make_key, say, key) for key in keys])
         with self.transaction():
             self.connection.execute(SQL["ignore_heartbeats"])
@@ -183,7 +191,6 @@ class Shadow:
         `tell` hears how many of how many pieces are done.
         """
         with self.transaction():
-            self.connection.execute("ANALYZE " + ", ".join(table.name for table in TABLES))
             begins = [job_id for (job_id,) in self.connection.execute(SQL["bounds"], {"size": PIECE})]
         pieces = [*zip(begins, [*begins[1:], None], strict=False)]
         done: list[None] = []
@@ -195,14 +202,17 @@ class Shadow:
                 connection.execute("ANALYZE touched")
                 for statement in DERIVE:
                     connection.execute(statement, DERIVE_VALUES)
+                clear_working_tables(connection, anew=True)
             done.append(None)
             tell(len(done), len(pieces))
 
-        self._beside(workers, [partial(piece, *one) for one in pieces])
         others = [index for index in self._kept_indexes() if not index.is_key]
-        self._beside(workers, [partial(self._make, index) for index in others])
+        # Of tables in which nothing is derived, while others are derived.
+        early = [partial(self._make, index) for index in others if index.table not in DERIVED]
+        self._beside(workers, [*early, *(partial(piece, *one) for one in pieces)])
+        self._beside(workers, [partial(self._make, index) for index in others if index.table in DERIVED])
+        self._beside(workers, [partial(self._look_at, table) for table in DERIVED])
         with self.transaction():
-            self.connection.execute("ANALYZE " + ", ".join(table.name for table in TABLES) + ", anomalies")
             self._enter("ready")
 
     def ignore_old(self) -> None:
@@ -251,6 +261,11 @@ class Shadow:
                 waves = self._move_repeated_aside(connection, key.table)
                 connection.execute(key.statement.encode())
                 self._merge_waves(connection, key.table, waves)
+        self._look_at(key.table, connection)
+
+    def _look_at(self, table: str, connection: Connection[Any]) -> None:
+        """So that Postgres plans for what is in it."""
+        connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(self.schema, table)))
 
     def _make(self, index: _Index, connection: Connection[Any]) -> None:
         with self._as_ours(connection):
@@ -295,23 +310,36 @@ class Shadow:
             connection.execute(sql.SQL("SET LOCAL search_path = {}").format(g.search_path(self.generation)))
             yield
 
-    def _beside(self, workers: int, tasks: Sequence[Callable[[Connection[Any]], None]]) -> None:
-        """Runs the tasks on so many connections at once.
+    def _beside(self, workers: int, tasks: Sequence[_Task]) -> None:
+        """Runs the tasks, in this order, on so many connections at once.
 
         Raises the first error, after all that ran have ended.
         """
+        left = deque(tasks)
 
-        def run(task: Callable[[Connection[Any]], None]) -> None:
+        def run() -> None:
             with psycopg.connect(
                 self.database_url, autocommit=True, connect_timeout=10, application_name="jobtrail-rebuild"
             ) as connection:
                 connection.execute(f"SET maintenance_work_mem = '{INDEX_MEMORY}'".encode())
                 connection.execute(f"SET work_mem = '{INDEX_MEMORY}'".encode())
-                task(connection)
+                try:
+                    for task in iter(partial(_next, left), None):
+                        task(connection)
+                except BaseException:
+                    left.clear()  # the others need not go on
+                    raise
 
         with ThreadPoolExecutor(workers, thread_name_prefix="jobtrail-rebuild") as pool:
-            for future in [pool.submit(run, task) for task in tasks]:
+            for future in [pool.submit(run) for _ in range(min(workers, len(tasks)))]:
                 future.result()
+
+
+def _next(tasks: deque[_Task]) -> _Task | None:
+    try:
+        return tasks.popleft()
+    except IndexError:
+        return None
 
 
 def drop(connection: Connection[Any], generation: int) -> None:

@@ -105,6 +105,9 @@ ORDER BY topic, topic_id, log_partition
 SELECT topic_id, partition, "offset" FROM jobtrail.dead_letters
 WHERE reason = 'refused_by_postgres' AND resolution IS DISTINCT FROM 'retried'
 ;
+-- sizes: Bytes of each table.
+SELECT relname, pg_relation_size(oid) FROM pg_class WHERE relnamespace = %(schema)s::regnamespace AND relkind = 'r'
+;
 -- bounds: The first job of every so many, for deriving in pieces.
 SELECT job_id
 FROM (SELECT job_id, row_number() OVER (ORDER BY job_id) AS place FROM jobs) numbered

@@ -22,8 +22,8 @@ from window_scenes import ABOUT, COUNTS, Found, by_polars, delivered, log_of, sa
 
 from jobtrail import codec
 from jobtrail import events as e
+from jobtrail.consumers.aiokafka_client import SESSION_TIMEOUT, client_settings
 from jobtrail.consumers.analytics import run_analytics
-from jobtrail.consumers.analytics_client import SESSION_TIMEOUT, client_settings
 from jobtrail.consumers.analytics_offsets import GroupOffsets
 from jobtrail.consumers.projector import project_until_caught_up
 from jobtrail.consumers.topics import TopicAdmin
@@ -323,7 +323,7 @@ def client(**given: str) -> Settings:
 
 def test_kafka_settings_are_translated() -> None:
     plain = client_settings(client())
-    assert (plain.mechanism, plain.context) == (None, None)
+    assert (plain.security.mechanism, plain.security.context) == (None, None)
     assert plain.tuning["broker_session_timeout"] == SESSION_TIMEOUT
     found = client_settings(
         client(
@@ -335,9 +335,10 @@ def test_kafka_settings_are_translated() -> None:
             ssl_endpoint_identification_algorithm="none",
         )
     )
-    assert (found.mechanism, found.username, found.password) == ("SCRAM-SHA-512", "me", "secret")
-    assert found.context is not None
-    assert found.context.check_hostname is False
+    security = found.security
+    assert (security.mechanism, security.username, security.password) == ("SCRAM-SHA-512", "me", "secret")
+    assert security.context is not None
+    assert security.context.check_hostname is False
     assert (found.tuning["broker_session_timeout"], found.tuning["broker_heartbeat_interval"]) == (6.0, 2.0)
     assert "secret" not in repr(found)
 

@@ -1,4 +1,4 @@
-"""Random and damaged messages through the bulk decoder, against fastavro, the gate, and the way of a few.
+"""Random and damaged messages through the bulk decoder, against fastavro, the gate, and the other ways.
 
     python tests/fuzz/bodies.py --bodies 1000000 --seed 1
 
@@ -22,6 +22,7 @@ import fastavro
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from record_batches import block
 from wire import AT, ID, encoded, newest, number, records
 
 from jobtrail import codec
@@ -125,6 +126,7 @@ class Fuzzer:
         for at, letter in letters.items():
             self.is_unchanged(letter, *pairs[at])
         self.is_as_few(pairs, kept, letters)
+        self.is_as_block(pairs, kept, letters)
         self.counts.accepted += len(kept.keys() - good.keys())
 
     def is_as_fastavro_reads(self, value: bytes, event_type: type[Event], row: Row) -> None:
@@ -163,6 +165,26 @@ class Fuzzer:
             if letters[letter.offset - FIRST].reason != letter.reason:
                 other = letters[letter.offset - FIRST].reason
                 raise BrokenPromiseError(f"it is {other}, and by itself {letter.reason}", letter.value)
+
+    def is_as_block(
+        self,
+        pairs: list[tuple[bytes | None, bytes | None]],
+        kept: dict[int, tuple[type[Event], Row]],
+        letters: dict[int, DeadLetter],
+    ) -> None:
+        """Reading them as they lie in Kafka gives the same events and the same letters."""
+        these = block(pairs)
+        found = gate.check(self.decoder.decode(these), these)
+        there = {
+            row[OFFSET] - FIRST: (event_type, row)
+            for event_type, frame in found.frames.items()
+            for row in frame.iter_rows(named=True)
+        }
+        if there != kept:
+            at = next(at for at in range(len(pairs)) if there.get(at) != kept.get(at))
+            raise BrokenPromiseError(f"in a block it is {there.get(at)}, not {kept.get(at)}", pairs[at][1])
+        if {letter.offset - FIRST: letter for letter in found.bad} != letters:
+            raise BrokenPromiseError("a block has other dead letters", None)
 
     def key(self, value: bytes | None) -> bytes | None:
         """The key that belongs to a message, as far as one can tell; now and then another."""

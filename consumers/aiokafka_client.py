@@ -1,4 +1,4 @@
-"""JOBTRAIL_KAFKA_* for a client that is not librdkafka: what Faust's aiokafka takes of them, without Faust.
+"""JOBTRAIL_KAFKA_* for a client that is not librdkafka: what aiokafka takes of them, Faust's and ours.
 
 Security is taken whole or refused: a setting that was passed over could leave a connection open to others.
 Tuning that has no counterpart is passed over.
@@ -43,11 +43,9 @@ SESSION_TIMEOUT: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class ClientSettings:
-    """How a client of aiokafka is to be."""
+class Security:
+    """Who a client of aiokafka is, and whom it trusts."""
 
-    #: Faust's names; durations in seconds.
-    tuning: Mapping[str, Any]
     #: Given where there is SASL.
     mechanism: str | None = None
     username: str | None = None
@@ -56,14 +54,19 @@ class ClientSettings:
     context: ssl.SSLContext | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ClientSettings:
+    """How a client of Faust is to be."""
+
+    #: Faust's names; durations in seconds.
+    tuning: Mapping[str, Any]
+    security: Security
+
+
 def client_settings(settings: Settings) -> ClientSettings:
     """What JOBTRAIL_KAFKA_* says. Raises SettingError for security that this client cannot do."""
     given = settings.kafka_client
-    for name in given:
-        if name.startswith(("sasl.", "ssl.", "security.")) and name not in _SECURITY:
-            raise SettingError(
-                _variable(name), "`jobtrail analytics` cannot do this", f"use one of {', '.join(MECHANISMS)}"
-            )
+    security = security_of(given)
     tuning: dict[str, Any] = {"broker_session_timeout": SESSION_TIMEOUT}
     for name, (theirs, unit) in _TUNING.items():
         if name in given:
@@ -71,12 +74,22 @@ def client_settings(settings: Settings) -> ClientSettings:
     tuning["broker_heartbeat_interval"] = tuning["broker_session_timeout"] / 3
     if passed_by := sorted(given.keys() - _SECURITY - _TUNING.keys() - {"client.id", "compression.type"}):
         log.info("analytics does without %s", ", ".join(map(_variable, passed_by)))
+    return ClientSettings(tuning, security)
+
+
+def security_of(given: Mapping[str, str]) -> Security:
+    """Of the settings of a client of librdkafka. Raises SettingError for what aiokafka cannot do."""
+    for name in given:
+        if name.startswith(("sasl.", "ssl.", "security.")) and name not in _SECURITY:
+            raise SettingError(
+                _variable(name), "`jobtrail analytics` cannot do this", f"use one of {', '.join(MECHANISMS)}"
+            )
     protocol = given.get("security.protocol", "plaintext").lower()
     if protocol not in PROTOCOLS:
         raise SettingError(_variable("security.protocol"), repr(protocol), f"one of {', '.join(PROTOCOLS)}")
     context = tls_context(given) if protocol.endswith("ssl") else None
     if not protocol.startswith("sasl"):
-        return ClientSettings(tuning, context=context)
+        return Security(context=context)
     name = "sasl.mechanism" if "sasl.mechanism" in given else "sasl.mechanisms"
     mechanism = given.get(name, "GSSAPI").upper()
     if mechanism not in MECHANISMS:
@@ -85,7 +98,7 @@ def client_settings(settings: Settings) -> ClientSettings:
             f"`jobtrail analytics` cannot do {mechanism}",
             f"use one of {', '.join(MECHANISMS)}",
         )
-    return ClientSettings(tuning, mechanism, given.get("sasl.username"), given.get("sasl.password"), context)
+    return Security(mechanism, given.get("sasl.username"), given.get("sasl.password"), context)
 
 
 def tls_context(given: Mapping[str, str]) -> ssl.SSLContext:
