@@ -200,24 +200,24 @@ def _chosen(parser: argparse.ArgumentParser, only: str | None) -> list[Engine]:
 
 
 def measure(bench: Bench, chosen: list[Engine], rounds: int, slow: float) -> None:
-    """All rounds of one after those of another, so that each is warm as it would be."""
+    """A round of each, then the next of each: what else the machine does comes to all of them."""
     small = replace(bench, log=replace(bench.log, events=max(1_000, int(bench.log.events * slow))))
     for engine in chosen:
         if engine.name == "rebuild" and not ours.has("rebuild"):
             engine.refused = "this Jobtrail has no `jobtrail rebuild` yet"
-        for number in range(rounds):
+    for number in range(rounds):
+        for engine in chosen:
             if engine.refused:
-                break
+                continue
             try:
                 found = engine.run(small if engine.slow else bench)
             except (InstallError, EmbeddedError) as error:  # what the registry does not have
                 engine.refused = str(error)
-                break
+                say(f"{engine.name}: left out: {engine.refused}")
+                continue
             found.load = found.load or os.getloadavg()[0]
             engine.rounds.append(found)
             say(f"{engine.name}, round {number + 1}: {found.rate:,.0f} events/s, {found}")
-        if engine.refused:
-            say(f"{engine.name}: left out: {engine.refused}")
 
 
 def different(chosen: list[Engine]) -> list[str]:
@@ -292,8 +292,8 @@ def _command(options: argparse.Namespace) -> str:
 
 def _settings(log: Log, rounds: int) -> str:
     return textwrap.fill(
-        f"{_described(log)}. Medians of {rounds} rounds; embedded Kafka 4.3.1 and PostgreSQL 18 on the same"
-        " cores, fsync on and synchronous_commit off for all. Peers write stream stats only. CPU: seconds of"
+        f"{_described(log)}. Medians of {rounds} rounds, taken in turns; embedded Kafka 4.3.1 and"
+        " PostgreSQL 18 on the same cores, fsync on and synchronous_commit off for all. Peers write stream stats only. CPU: seconds of"
         " the program, of Postgres, of Kafka, and microseconds of all for each event. Load: of the machine as"
         " each round began; over 2, others worked there.",
         115,
