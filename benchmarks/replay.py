@@ -293,9 +293,9 @@ def _command(options: argparse.Namespace) -> str:
 def _settings(log: Log, rounds: int) -> str:
     return textwrap.fill(
         f"{_described(log)}. Medians of {rounds} rounds, taken in turns; embedded Kafka 4.3.1 and"
-        " PostgreSQL 18 on the same cores, fsync on and synchronous_commit off for all. Peers write stream stats only. CPU: seconds of"
-        " the program, of Postgres, of Kafka, and microseconds of all for each event. Load: of the machine as"
-        " each round began; over 2, others worked there.",
+        " PostgreSQL 18 on the same cores, fsync on and synchronous_commit off for all. Peers write stream"
+        " stats only. CPU: seconds of the program, of Postgres, of Kafka, and microseconds of all for each"
+        " event. Load: of the machine as each round began; over 2, others worked there.",
         115,
     )
 
