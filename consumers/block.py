@@ -87,7 +87,7 @@ class Block:
         """The one after the last message."""
         return int(self.offsets[-1]) + 1
 
-    def take(self, rows: npt.NDArray[Any] | Sequence[int]) -> Self:
+    def take(self, rows: npt.NDArray[Any] | list[int]) -> Self:
         """The messages in these rows, or where it is true."""
         columns = (self.offsets, self.broker_ms, self.values, self.value_sizes, self.keys, self.key_sizes)
         kept = (column[rows] for column in columns)

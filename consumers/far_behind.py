@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from jobtrail.consumers.block import Block
-from jobtrail.consumers.fetching import Fetcher, UnusualError
+from jobtrail.consumers.fetching import FAR, Fetcher, UnusualError
 from jobtrail.consumers.records import Place
 from jobtrail.settings import Settings
 
@@ -15,8 +15,6 @@ from jobtrail.settings import Settings
 #: takes, for here all is in one process.
 AT_ONCE: Final = 25_000
 FETCH: Final = 2 * 1024 * 1024
-#: Offsets to the end of a partition from which on it is far behind.
-FAR: Final = 100_000
 #: Seconds until it is tried again after something unusual.
 PAUSE: Final = 60.0
 

@@ -32,6 +32,8 @@ from jobtrail.errors import SettingError
 from jobtrail.running import kafka_address
 from jobtrail.settings import Settings
 
+#: Offsets from which on a stretch is worth what it takes to begin so: the compiler, and a client more.
+FAR: Final = 100_000
 #: Compressed bytes that are asked for at once, while those before are worked at.
 FETCH: Final = 4 * 1024 * 1024
 #: Milliseconds that Kafka may wait until there is anything.
@@ -71,7 +73,7 @@ class Fetcher:
 
     def __init__(self, settings: Settings, at_once: int | None = None) -> None:
         """Raises UnusualError for security that it cannot do."""
-        self._at_once = at_once or FETCH
+        self._at_once = at_once
         self._address = kafka_address(settings)
         try:
             self._security = security_of(settings.kafka_client)
@@ -107,7 +109,7 @@ class Fetcher:
         try:
             while at < end:
                 batches = [*_batches(_answered(coming))]
-                if not batches:
+                if not batches or batches[-1].next_offset <= at:
                     raise UnusualError(f"nothing at offset {at}, of {end}")
                 at = batches[-1].next_offset
                 if at < end:
@@ -134,7 +136,8 @@ class Fetcher:
         leader = client.cluster.leader_for_partition(TopicPartition(topic, partition))
         if leader is None or leader < 0:
             raise UnusualError(f"topic {topic}, partition {partition} has no leader")
-        request = FetchRequest(WAIT, 1, self._at_once, COMMITTED, [(topic, [(partition, at, self._at_once)])])
+        most = self._at_once or FETCH
+        request = FetchRequest(WAIT, 1, most, COMMITTED, [(topic, [(partition, at, most)])])
         response = await client.send(leader, request)
         if response.API_VERSION < 5 or not response.topics:
             raise UnusualError("Kafka is too old")

@@ -11,7 +11,7 @@ import contextlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 import polars as pl
@@ -21,6 +21,7 @@ from jobtrail import kinds
 from jobtrail.consumers.archive import Archive
 from jobtrail.consumers.decode import OFFSET, PARTITION, Decoder, Messages
 from jobtrail.consumers.ends import Log
+from jobtrail.consumers.fetching import FAR
 from jobtrail.consumers.gate import read_many
 from jobtrail.consumers.registry_schemas import registry_of
 from jobtrail.consumers.stretch import BlockReader, TopicReader
@@ -54,7 +55,6 @@ class Worker:
         self._reader = BlockReader(settings)
         self._topic_ids = topic_ids(settings)
         self._decoder = Decoder(schema_by_id=registry_of(settings))
-        self._decoder.warm_up()
         url = database_address(settings)
         try:
             self._shadow = Shadow(url, generation)
@@ -64,6 +64,10 @@ class Worker:
                 self._horizon = kinds.micros(row[0]) if row else 0
         except psycopg.OperationalError as error:
             raise database_away(url, error) from error
+
+    def warm_up(self) -> None:
+        """Does beforehand what reading blocks takes."""
+        self._decoder.warm_up()
 
     def read(self, part: Part, tell: Tell) -> None:
         """Folds a partition from `part.at` to `part.end` and appends it, in one go where memory allows."""
@@ -153,6 +157,8 @@ def main() -> None:
     settings = Settings(**order["settings"])
     with _answering(settings):
         worker = Worker(settings, order["generation"], order["rows"], order["archive"])
+        if order["far"]:
+            worker.warm_up()
     for line in sys.stdin:
         with _answering(settings):
             worker.read(Part(**json.loads(line)), lambda at, messages: _say(at=at, messages=messages))
@@ -179,11 +185,14 @@ def _fail(error: str, status: int) -> NoReturn:
     sys.exit(status)
 
 
-def order_of(settings: Settings, generation: int, rows: int, archive: str | None) -> Mapping[str, Any]:
-    """The first line for a worker."""
+def order_of(  # as it is written
+    settings: Settings, generation: int, rows: int, archive: str | None, parts: Iterable[Part]
+) -> Mapping[str, Any]:
+    """The first line for a worker, of those that read the parts."""
+    far = any(part.end - max(part.at, part.archived_to) >= FAR for part in parts)
     found = settings.model_dump(mode="json", exclude={"kafka_client"})
     found["kafka_client"] = dict(settings.kafka_client)
-    return {"settings": found, "generation": generation, "rows": rows, "archive": archive}
+    return {"settings": found, "generation": generation, "rows": rows, "archive": archive, "far": far}
 
 
 def _say(**what: Any) -> None:

@@ -83,7 +83,8 @@ class Crew:
             self.close()
             return 0
         mine = self._processes[: len(self._left)]
-        self._order = order_of(settings, generation, settings.rebuild_rows // len(mine), archive)
+        rows = settings.rebuild_rows // len(mine)
+        self._order = order_of(settings, generation, rows, archive, self._left)
         with ThreadPoolExecutor(len(mine), thread_name_prefix="jobtrail-rebuild") as pool:
             tasks = [pool.submit(self._lead, process) for process in mine]
             try:

@@ -11,7 +11,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from jobtrail.consumers.block import Block
-from jobtrail.consumers.fetching import Fetcher, UnusualError
+from jobtrail.consumers.fetching import FAR, Fetcher, UnusualError
 from jobtrail.consumers.reading import CONSUMER_CONFIG, IDLE, OUT_OF_RANGE
 from jobtrail.consumers.records import Records
 from jobtrail.consumers.taking import Taken, take
@@ -110,13 +110,12 @@ class TopicReader:
 
 
 class BlockReader:
-    """Reads long stretches of topics, as blocks where it can. Not thread-safe; close it."""
+    """Reads stretches of topics, long ones as blocks where it can. Not thread-safe; close it."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._reader = TopicReader(settings)
         self._fetcher: Fetcher | None = None
-        with contextlib.suppress(UnusualError):
-            self._fetcher = Fetcher(settings)
 
     def close(self) -> None:
         """Leaves Kafka."""
@@ -128,8 +127,9 @@ class BlockReader:
         self, topic: str, topic_id: str, partition: int, start: int, end: int, most: int
     ) -> Iterator[Block | Records]:
         """As TopicReader.read."""
-        if self._fetcher:
+        if end - start >= FAR:
             with contextlib.suppress(UnusualError):
+                self._fetcher = self._fetcher or Fetcher(self._settings)
                 for block in self._fetcher.read(topic, topic_id, partition, start, end, most):
                     yield block
                     start = block.next_offset

@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 from projecting import Pair, pair, query, running, wait_for
 from rebuild_scenes import HISTORY, contents, interleaved, job_of, publish, rebuilt
 
-from jobtrail.consumers import far_behind, fetching
+from jobtrail.consumers import far_behind, fetching, stretch
 from jobtrail.consumers import source as source_module
 from jobtrail.consumers.block import Block
 from jobtrail.consumers.far_behind import FarBehind
@@ -38,6 +38,8 @@ NEVER = 1 << 40
 def given(monkeypatch: pytest.MonkeyPatch) -> list[Block]:
     """What far behind is here, in many small answers; and the blocks that are given."""
     monkeypatch.setattr(far_behind, "FAR", 20)
+    monkeypatch.setattr(stretch, "FAR", 20)
+    monkeypatch.setattr(far_behind, "FETCH", 2_000)
     monkeypatch.setattr(source_module, "BEHIND", 5)
     monkeypatch.setattr(fetching, "FETCH", 2_000)
     found: list[Block] = []

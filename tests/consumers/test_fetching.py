@@ -46,6 +46,12 @@ AT = 1_760_000_000_000
 
 
 @pytest.fixture(autouse=True)
+def _far(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every stretch is long here."""
+    monkeypatch.setattr(stretch, "FAR", 1)
+
+
+@pytest.fixture(autouse=True)
 def _nothing_left(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
     """No thread stays, nothing is left open, and asyncio has nothing to say of tasks."""
     before = {*threading.enumerate()}
@@ -83,6 +89,7 @@ def fetcher(here: Settings) -> Iterator[Fetcher]:
 @pytest.fixture(scope="module")
 def block_reader(here: Settings) -> Iterator[BlockReader]:
     made = BlockReader(here)
+    made._fetcher = Fetcher(here)  # its thread is there before the tests
     yield made
     made.close()
 
@@ -670,6 +677,7 @@ def test_what_aiokafka_cannot_do_is_read_by_librdkafka(
         ("lz4", compression.lz4_encode(b"abc" * 50)),
         ("zstd", compression.zstd_encode(b"abc" * 50)),
     ],
+    ids=["none", "gzip", "snappy", "snappy-raw", "lz4", "zstd"],  # gzip has the time in it
 )
 def test_damaged_bytes_are_a_bad_batch_and_nothing_else(compressed: str, data: bytes) -> None:
     """Whatever the library that unpacks them calls it."""
