@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -62,11 +63,12 @@ class Crew:
         for process in self._processes:
             process.kill()
         for process in self._processes:
-            with process:  # closes its pipes, and waits
+            # Closes its pipes, and waits. What it had ended too early to be told is still to be flushed.
+            with contextlib.suppress(BrokenPipeError), process:
                 pass
         self._processes.clear()
 
-    def read(  # what, how, and who hears of it
+    def read(
         self,
         settings: Settings,
         generation: int,

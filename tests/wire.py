@@ -17,6 +17,16 @@ from jobtrail.wire import WireSchema
 BROKER_MS = 1_760_000_000_000
 AT = 1_760_000_000_000_000
 ID = "01890a5d-ac96-774b-bcce-b302099a8057"
+#: The fields of a good StreamStats that must be there.
+STATS = {
+    "event_id": ID,
+    "occurred_at": AT,
+    "job_id": 7,
+    "attempt_number": 0,
+    "stream_name": "users",
+    "reporter": "source",
+    "sequence": 1,
+}
 
 
 def encoded(wire: WireSchema, row: dict[str, Any]) -> bytes:

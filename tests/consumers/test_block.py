@@ -26,7 +26,7 @@ from record_batches import (
     sorted_,
 )
 from samples import one_of_each
-from wire import AT, BROKER_MS, ID, encoded, key_of, messages, newest, number, records
+from wire import AT, BROKER_MS, ID, STATS, encoded, key_of, messages, newest, number, records
 
 from jobtrail import codec, kinds
 from jobtrail.codec import Schemas
@@ -44,15 +44,6 @@ from jobtrail.wire import HEADER_SIZE, WireSchema
 DECODER = Decoder(schema_by_id=lambda _: rendered(StreamStats))
 SCHEMAS = codec.released()
 FLAT = [wire for wire in SCHEMAS.by_header.values() if not wire.nested]
-STATS = {
-    "event_id": ID,
-    "occurred_at": AT,
-    "job_id": 7,
-    "attempt_number": 0,
-    "stream_name": "users",
-    "reporter": "source",
-    "sequence": 1,
-}
 FAILURE = {"event_id": ID, "occurred_at": AT, "job_id": 7, "attempt_number": 0}
 GOOD = encoded(newest(StreamStats), STATS)
 BODY = GOOD[HEADER_SIZE:]

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wire import AT, GOOD_IDS, ID, encoded, key_of, messages, newest, records
+from wire import AT, GOOD_IDS, ID, STATS, encoded, key_of, messages, newest, records
 
 from jobtrail import codec, kinds
 from jobtrail.consumers import gate
@@ -20,15 +20,6 @@ from jobtrail.producers.scrub import shapes
 
 DECODER = Decoder()
 OFFSET_OF = attrgetter("offset")
-STATS = {
-    "event_id": ID,
-    "occurred_at": AT,
-    "job_id": 7,
-    "attempt_number": 0,
-    "stream_name": "users",
-    "reporter": "source",
-    "sequence": 1,
-}
 
 
 def judged_singly(value: bytes) -> Event | tuple[str, str]:

@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, TopicPartition
 from projecting import Pair, consumed, created, pair, publish, query, running, stats, wait_for
-from wire import AT, ID, encoded, newest
+from wire import STATS, encoded, newest
 
 from jobtrail.consumers.dead_letters import relay_once
 from jobtrail.consumers.projector import project_until_caught_up, run_projector
@@ -57,16 +57,7 @@ def test_a_second_run_goes_on_where_the_first_ended(settings: Settings) -> None:
     assert query(settings, "SELECT job_id FROM jobtrail.jobs ORDER BY 1") == [(1,), (2,)]
 
 
-GOOD = {
-    "event_id": ID,
-    "occurred_at": AT,
-    "job_id": 7,
-    "attempt_number": 0,
-    "stream_name": "users",
-    "reporter": "source",
-    "sequence": 1,
-}
-VALUE = encoded(newest(StreamStats), GOOD)
+VALUE = encoded(newest(StreamStats), STATS)
 #: Reason → a message that has it, one of each kind.
 BAD: list[tuple[str, Pair]] = [
     ("unknown_schema", (b"7", b"\xc3\x01" + bytes(8) + VALUE[10:])),
@@ -74,9 +65,9 @@ BAD: list[tuple[str, Pair]] = [
     ("truncated", (b"7", VALUE[:-1])),
     ("trailing_bytes", (b"7", VALUE + b"\0")),
     ("invalid_utf8", (b"7", VALUE.replace(b"users", b"us\xffrs"))),
-    ("nul_in_text", (b"7", encoded(newest(StreamStats), {**GOOD, "stream_name": "us\0rs"}))),
-    ("too_long", (b"7", encoded(newest(StreamStats), {**GOOD, "stream_name": "n" * 5_000}))),
-    ("out_of_range", (b"7", encoded(newest(StreamStats), {**GOOD, "attempt_number": -1}))),
+    ("nul_in_text", (b"7", encoded(newest(StreamStats), {**STATS, "stream_name": "us\0rs"}))),
+    ("too_long", (b"7", encoded(newest(StreamStats), {**STATS, "stream_name": "n" * 5_000}))),
+    ("out_of_range", (b"7", encoded(newest(StreamStats), {**STATS, "attempt_number": -1}))),
     ("null_value", (b"7", None)),
     ("wrong_key", (b"8", VALUE)),
     ("wrong_key", (None, VALUE)),
