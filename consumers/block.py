@@ -50,6 +50,7 @@ class Block:
     topic: str
     topic_id: str
     partition: int
+    #: With `compiled.PADDING` bytes behind the last message.
     buffer: npt.NDArray[np.uint8]
     offsets: Integers
     #: Milliseconds since 1970, as the broker appended them.
@@ -70,7 +71,8 @@ class Block:
         sizes = np.array([len(one.records) for one in batches], np.int64)
         if sizes.sum() > MOST_BYTES:
             raise BadBatchError(f"topic {topic}, partition {partition}: {sizes.sum()} bytes are too many")
-        buffer = np.frombuffer(b"".join(one.records for one in batches), np.uint8)
+        parts = [*(one.records for one in batches), bytes(compiled.PADDING)]
+        buffer = np.frombuffer(b"".join(parts), np.uint8)
         ends = np.cumsum(sizes)
         columns = np.empty((6, sum(one.count for one in batches)), np.int64)
         about = [(one.count, one.first_offset, one.first_at, one.appended_at) for one in batches]

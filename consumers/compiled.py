@@ -19,6 +19,7 @@ from jobtrail.settings import default_cache
 
 F = TypeVar("F", bound=Callable[..., Any])
 Bytes = npt.NDArray[np.uint8]
+Words = npt.NDArray[np.uint64]
 Integers = npt.NDArray[np.int64]
 
 #: Kinds of fields; with OPTIONAL they may be null. A JSON text is for others to judge: only null is good.
@@ -37,6 +38,14 @@ _INLINE: Final = 12
 #: Characters of an event id; most digits of a number.
 _ID_SIZE: Final = EVENT_ID_SIZE
 _DIGITS: Final = 18
+#: Bytes that a buffer has behind all that is in it, so that eight can be taken from any place at once.
+PADDING: Final = 8
+#: Of eight bytes: 01, 7F, 80 in each.
+_ONES: Final = np.uint64(0x0101010101010101)
+_LOW: Final = np.uint64(0x7F7F7F7F7F7F7F7F)
+_HIGH: Final = np.uint64(0x8080808080808080)
+#: Where an event id has its dashes, in its eight bytes from the eighth and from the sixteenth on.
+_DASHED: Final = ((8, np.uint64(0x0000FF00000000FF)), (16, np.uint64(0xFF00000000FF0000)))
 #: Milliseconds since 1970 of the last instant that Python has, the end of the year 9999.
 _LATEST: Final = 253_402_300_799_999
 
@@ -95,12 +104,20 @@ class Columns(NamedTuple):
     known: Bytes
 
 
+def words_of(buffer: Bytes) -> Words:
+    """The eight bytes from each place on as one number, the first the least; nothing is copied."""
+    return np.ndarray((len(buffer) - PADDING + 1,), np.uint64, buffer, strides=(1,))
+
+
 @_compiled
 def number(buffer: Bytes, at: int, end: int) -> tuple[int, int]:
     """A number at a place before the end, and the place behind it.
 
     That is -1 for what is not its shortest spelling, has more than 64 bits, or reaches beyond the end.
     """
+    if at < end and buffer[at] < 128:  # as most are
+        only = np.int64(buffer[at])
+        return (only >> 1) ^ -(only & 1), at + 1
     found = np.uint64(0)
     shift = np.uint64(0)
     while at < end and shift < 64:
@@ -173,34 +190,55 @@ def fingerprints(buffer: Bytes, messages: Messages, out: npt.NDArray[np.uint64])
 
 
 @_compiled
-def view(buffer: Bytes, at: int, size: int, out: npt.NDArray[np.uint64]) -> None:
-    """A text as a view: its size, and itself or its first four bytes and its place."""
-    low = np.uint64(size)
-    for byte in range(min(size, 4)):
-        low |= np.uint64(buffer[at + byte]) << np.uint64(32 + 8 * byte)
-    high = np.uint64(0)
-    if size <= _INLINE:
-        for byte in range(4, size):
-            high |= np.uint64(buffer[at + byte]) << np.uint64(8 * (byte - 4))
-    else:
-        high = np.uint64(at) << np.uint64(32)
-    out[0] = low
-    out[1] = high
+def cut(word: int, size: int) -> int:
+    """The first bytes of a word, at most all of them, and zeros."""
+    return word if size >= 8 else word & ((np.uint64(1) << np.uint64(8 * size)) - np.uint64(1))
 
 
 @_compiled
-def is_event_id(buffer: Bytes, at: int, size: int) -> bool:
+def view(words: Words, at: int, size: int, out: npt.NDArray[np.uint64], slot: int, row: int) -> None:
+    """A text as a view: its size, and itself or its first four bytes and its place."""
+    rest = np.uint64(0)
+    if size > _INLINE:
+        rest = np.uint64(at) << np.uint64(32)
+    elif size > 4:
+        rest = cut(words[at + 4], size - 4)
+    out[slot, row, 0] = np.uint64(size) | cut(words[at], min(size, 4)) << np.uint64(32)
+    out[slot, row, 1] = rest
+
+
+@_compiled
+def is_hexadecimal(word: int) -> bool:
+    """Whether eight bytes are digits from 0 to f."""
+    low = word & _LOW  # so that no byte's sum is carried into the next one
+    digits = (low + np.uint64(0x50) * _ONES) & ~(low + np.uint64(0x46) * _ONES)  # from 30, not from 3A
+    letters = (low + np.uint64(0x1F) * _ONES) & ~(low + np.uint64(0x19) * _ONES)  # from 61, not from 67
+    return ((digits | letters) & ~word & _HIGH) == _HIGH
+
+
+@_compiled
+def is_event_id(words: Words, at: int, size: int) -> bool:
     """Whether a text is one, as `kinds.EVENT_ID` has it."""
     if size != _ID_SIZE:
         return False
-    for place in range(_ID_SIZE):
-        byte = buffer[at + place]
-        if place in (8, 13, 18, 23):
-            if byte != 45:
-                return False
-        elif not (48 <= byte <= 57 or 97 <= byte <= 102):
-            return False
-    return True
+    good = is_hexadecimal(words[at]) and is_hexadecimal(words[at + 24]) and is_hexadecimal(words[at + 28])
+    for place, dashes in _DASHED:
+        word = words[at + place]
+        good &= (word & dashes) == (np.uint64(0x2D) * _ONES & dashes)
+        good &= is_hexadecimal((word & ~dashes) | (np.uint64(0x30) * _ONES & dashes))
+    return good
+
+
+@_compiled
+def bits_of(words: Words, at: int, size: int) -> tuple[int, bool]:
+    """The bits of all bytes of a text together, in eight bytes; and whether none of them is NUL."""
+    bits, known = np.uint64(0), _HIGH
+    for place in range(0, size, 8):
+        word = cut(words[at + place], size - place)
+        bits |= word
+        word |= _ONES & ~cut(~np.uint64(0), size - place)  # behind its end there is no NUL
+        known &= ((word & _LOW) + _LOW) | word
+    return bits, bool(known == _HIGH)
 
 
 @_compiled
@@ -228,18 +266,22 @@ def is_same(buffer: Bytes, at: int, size: int, other: int, other_size: int) -> b
 
 @_compiled
 def read_flat(  # noqa: C901, PLR0912  # one pass
-    buffer: Bytes, messages: Messages, fields: Fields, out: Columns, good: npt.NDArray[np.bool_]
-) -> int:
+    buffer: Bytes,
+    words: Words,
+    messages: Messages,
+    fields: Fields,
+    out: Columns,
+    good: npt.NDArray[np.bool_],
+) -> bool:
     """Values of messages of one schema without lists or records in it.
 
     A message is good if it is spelled in the shortest way to its last byte, its values are within their
-    bounds, no text has a NUL, and its key is right. Gives the bits of all texts together: below 128 they
-    are ASCII.
+    bounds, no text has a NUL, and its key is right. Tells whether all texts are ASCII.
     """
     values, value_sizes, keys, key_sizes = messages
     kinds, slots, least, most, key_field = fields
     longs, booleans, texts, known = out
-    bits = np.uint8(0)
+    bits = np.uint64(0)
     for row in range(len(values)):
         at = values[row] + _HEADER
         end = values[row] + value_sizes[row]
@@ -276,16 +318,15 @@ def read_flat(  # noqa: C901, PLR0912  # one pass
             if value < 0 or value > end - at:
                 is_good = False
                 break
-            view(buffer, at, value, texts[slot, row])
+            view(words, at, value, texts, slot, row)
             if kind == EVENT_ID:
-                is_good &= is_event_id(buffer, at, value)
+                is_good &= is_event_id(words, at, value)
             else:
-                is_good &= kind == TEXT and value <= most[field]
-                for place in range(at, at + value):
-                    is_good &= buffer[place] != 0
-                    bits |= buffer[place]
+                more, has_no_nul = bits_of(words, at, value)
+                is_good &= kind == TEXT and value <= most[field] and has_no_nul
+                bits |= more
             if field == key_field:
                 is_good &= is_same(buffer, key, key_size, at, value)
             at += value
         good[row] = is_good and at == end
-    return int(bits)
+    return bool(bits & _HIGH == 0)

@@ -103,11 +103,12 @@ class FlatReader:
             np.ones((len(self._names), rows), np.uint8),
         )
         good = np.zeros(rows, np.bool_)
-        bits = compiled.read_flat(buffer, messages, self._fields, columns, good)
+        words = compiled.words_of(buffer)
+        is_ascii = compiled.read_flat(buffer, words, messages, self._fields, columns, good)
         batch = pa.RecordBatch.from_arrays(
             [self._array(field, buffer, columns) for field in range(len(self._names))], self._names
         )
-        if bits >= 128:  # not all is ASCII
+        if not is_ascii:
             try:
                 batch.validate(full=True)
             except pa.ArrowInvalid:

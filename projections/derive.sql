@@ -10,6 +10,7 @@ SELECT
     a.attempt_number,
     coalesce(a.started_at, a.first_heard_at) AS begun_at,
     a.started_event_id,
+    a.last_heard_at,
     own.kind,
     own.at,
     own.event_id
@@ -52,6 +53,7 @@ SELECT
     o.attempt_number,
     o.begun_at,
     o.started_event_id,
+    o.last_heard_at,
     CASE WHEN overruled THEN d.kind ELSE o.kind END AS kind,
     CASE WHEN overruled THEN d.at ELSE o.at END AS at
 FROM own_ends o
@@ -82,10 +84,12 @@ FROM (
                 || jsonb_build_object('failures', coalesce(reasons.failures, '[]'))
         END AS failure_summary
     FROM ends e
-    LEFT JOIN LATERAL (
-        SELECT jsonb_agg(reason ORDER BY at, event_id) AS failures
+    LEFT JOIN (
+        SELECT job_id, attempt_number, jsonb_agg(reason ORDER BY at, event_id) AS failures
         FROM (
             SELECT
+                f.job_id,
+                f.attempt_number,
                 told.at,
                 f.event_id,
                 jsonb_strip_nulls(jsonb_build_object(
@@ -104,9 +108,10 @@ FROM (
                 )) || jsonb_build_object(
                     'metadata',
                     coalesce(b.metadata, '{}') - %(failed_at)s::text
-                    || jsonb_build_object('jobId', e.job_id, 'attemptNumber', e.attempt_number)
+                    || jsonb_build_object('jobId', f.job_id, 'attemptNumber', f.attempt_number)
                 ) AS reason
-            FROM job_events f
+            FROM touched
+            JOIN job_events f USING (job_id)
             -- OFFSET 0: each text is parsed once, not at each use.
             CROSS JOIN LATERAL (
                 SELECT body, (body ->> 'metadata')::jsonb AS metadata
@@ -121,27 +126,31 @@ FROM (
                     ELSE f.occurred_at
                 END AS at
             ) told
-            WHERE f.job_id = e.job_id AND f.attempt_number = e.attempt_number AND f.event_type = 'Failure'
+            WHERE f.event_type = 'Failure'
             UNION ALL
             SELECT
-                e.at,
+                c.job_id,
+                c.attempt_number,
+                c.at,
                 NULL,
                 jsonb_build_object(
-                    'timestamp', floor(extract(epoch FROM e.at) * 1000)::bigint,
+                    'timestamp', floor(extract(epoch FROM c.at) * 1000)::bigint,
                     'failureType', 'manual_cancellation',
                     'internalMessage', %(cancelled_internal)s::text,
                     'externalMessage', %(cancelled_external)s::text,
-                    'metadata', jsonb_build_object('jobId', e.job_id, 'attemptNumber', e.attempt_number)
+                    'metadata', jsonb_build_object('jobId', c.job_id, 'attemptNumber', c.attempt_number)
                 )
-            WHERE e.kind = 'cancelled'
+            FROM ends c
+            WHERE c.kind = 'cancelled'
                 AND NOT EXISTS (
                     SELECT FROM job_events f
-                    WHERE f.job_id = e.job_id AND f.attempt_number = e.attempt_number
+                    WHERE f.job_id = c.job_id AND f.attempt_number = c.attempt_number
                         AND f.event_type = 'Failure'
                         AND f.body::jsonb ->> 'failure_type' = 'manual_cancellation'
                 )
         ) all_reasons
-    ) reasons ON true
+        GROUP BY job_id, attempt_number
+    ) reasons USING (job_id, attempt_number)
     LEFT JOIN LATERAL (
         -- Unset unless the attempt failed, and where a stream's count is unknown and none is above 0.
         SELECT CASE WHEN sum(t.records_committed) > 0 THEN true
@@ -322,10 +331,10 @@ FROM decisions d JOIN jobs j USING (job_id)
 WHERE d.kind = 'succeeded' AND coalesce(j.failed_at, j.cancelled_at) IS NOT NULL
 UNION ALL
 -- Something was heard after the end.
-SELECT a.job_id, a.attempt_number, 'activity_after_end',
-    format('ended at %%s, heard at %%s', e.at AT TIME ZONE 'UTC', a.last_heard_at AT TIME ZONE 'UTC')
-FROM ends e JOIN attempts a USING (job_id, attempt_number)
-WHERE a.last_heard_at > e.at
+SELECT e.job_id, e.attempt_number, 'activity_after_end',
+    format('ended at %%s, heard at %%s', e.at AT TIME ZONE 'UTC', e.last_heard_at AT TIME ZONE 'UTC')
+FROM ends e
+WHERE e.last_heard_at > e.at
 UNION ALL
 -- An attempt that began after the job was decided.
 SELECT e.job_id, e.attempt_number, 'start_after_decision',
@@ -388,7 +397,9 @@ CROSS JOIN LATERAL (
     FROM stream_totals t
     WHERE t.job_id = e.job_id
 ) moved
-WHERE coalesce(j.config_type, 'sync') IN ('sync', 'refresh') AND coalesce(moved.committed, moved.emitted) = 0
+-- Where some of it counts for the job, as it mostly does, there is nothing to add up.
+WHERE coalesce(j.config_type, 'sync') IN ('sync', 'refresh') AND coalesce(j.records_committed, 0) = 0
+    AND coalesce(moved.committed, moved.emitted) = 0
 UNION ALL
 -- Who counted the same records counted differently.
 SELECT e.job_id, e.attempt_number, 'counts_differ',
@@ -415,7 +426,9 @@ WHERE e.kind IS NOT NULL AND differing.streams > 0
 UNION ALL
 -- Nobody created the job.
 SELECT job_id, -1, 'job_not_created', 'it has events, and none of them is JobCreated'
-FROM touched JOIN jobs USING (job_id)
+FROM touched
+-- OFFSET 0: by key, however few such jobs Postgres expects among all.
+CROSS JOIN LATERAL (SELECT created_at FROM jobs j WHERE j.job_id = touched.job_id OFFSET 0) job
 WHERE created_at IS NULL
 UNION ALL
 -- What the events themselves show, read once. Few have any of it.

@@ -2,7 +2,7 @@
 CREATE TEMP TABLE IF NOT EXISTS touched (job_id bigint PRIMARY KEY)
 ;
 CREATE TEMP TABLE IF NOT EXISTS own_ends (
-    job_id bigint, attempt_number smallint, begun_at timestamptz, started_event_id uuid,
+    job_id bigint, attempt_number smallint, begun_at timestamptz, started_event_id uuid, last_heard_at timestamptz,
     kind text, at timestamptz, event_id uuid
 )
 ;
@@ -11,7 +11,8 @@ CREATE TEMP TABLE IF NOT EXISTS decisions (
 )
 ;
 CREATE TEMP TABLE IF NOT EXISTS ends (
-    job_id bigint, attempt_number smallint, begun_at timestamptz, started_event_id uuid, kind text, at timestamptz
+    job_id bigint, attempt_number smallint, begun_at timestamptz, started_event_id uuid, last_heard_at timestamptz,
+    kind text, at timestamptz
 )
 ;
 CREATE TEMP TABLE IF NOT EXISTS found (

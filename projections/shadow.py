@@ -44,7 +44,7 @@ from jobtrail.projections.tables import TABLES, VERSION
 Phase = Literal["making", "reading", "indexing", "deriving", "ready"]
 SQL: Final = g.named_statements("shadow.sql")
 #: Jobs that one statement derives: bounds its memory, and is what a killed rebuild does again.
-PIECE: Final = 500
+PIECE: Final = 1_000
 #: Tables in which something is derived.
 DERIVED: Final = (*(table.name for table in TABLES if table.derived), "anomalies")
 #: Memory of a session that makes an index.
@@ -164,8 +164,9 @@ class Shadow:
             tx.advance([move])
             tx.dead_letters(letters)
             for table in TABLES:
-                if table.name in rows:
-                    copying.copy_rows(self.connection, self._targets[table.name], rows[table.name])
+                if (ours := rows.get(table.name)) is not None:
+                    # In the order of its key: what belongs together is read together from then on.
+                    copying.copy_rows(self.connection, self._targets[table.name], ours.sort(*table.key))
 
     @cached_property
     def _targets(self) -> dict[str, copying.Target]:

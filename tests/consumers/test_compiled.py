@@ -24,7 +24,12 @@ from jobtrail.consumers.flat import FlatReader
 DECODER = Decoder()
 READERS = {wire.header: FlatReader(wire) for wire in codec.released().by_header.values() if not wire.nested}
 #: What is called by name from other compiled functions.
-NAMES = ("number", "walk", "fingerprints", "view", "is_event_id", "is_decimal", "is_same", "read_flat")
+NAMES = (
+    *("number", "walk", "fingerprints", "cut", "view", "is_hexadecimal", "is_event_id", "bits_of"),
+    *("is_decimal", "is_same", "read_flat"),
+)
+#: What lies behind a text must not count as it.
+BEHIND = (bytes(compiled.PADDING), b"\xff" * compiled.PADDING, b"a" * compiled.PADDING)
 
 
 class Checked:
@@ -101,6 +106,10 @@ def bytes_of(data: bytes) -> compiled.Bytes:
     return np.frombuffer(data, np.uint8)
 
 
+def words_of(data: bytes, behind: bytes = BEHIND[0]) -> compiled.Words:
+    return compiled.words_of(bytes_of(data + behind))
+
+
 @given(INT64 | st.sampled_from(EDGES), st.binary(max_size=2), st.binary(max_size=2))
 @settings(deadline=None)
 def test_a_number_is_read_from_its_shortest_spelling_alone(value: int, before: bytes, after: bytes) -> None:
@@ -139,9 +148,10 @@ def test_event_ids_are_those_of_the_pattern(at: int, byte: int) -> None:
     data = bytearray(ID.encode())
     data[at] = byte
     is_it = byte < 128 and bool(kinds.EVENT_ID.match(data.decode()))
-    assert on_both("is_event_id", bytes_of(bytes(data)), 0, 36) == is_it
+    for behind in BEHIND:
+        assert on_both("is_event_id", words_of(bytes(data), behind), 0, 36) == is_it
     for size in (-1, 0, 35, 37):
-        assert not on_both("is_event_id", bytes_of(bytes(data)), 0, size)
+        assert not on_both("is_event_id", words_of(bytes(data)), 0, size)
 
 
 def test_each_byte_of_an_event_id_counts() -> None:
@@ -151,7 +161,29 @@ def test_each_byte_of_an_event_id_counts() -> None:
             data = bytearray(ID.encode())
             data[at] = byte
             is_it = byte < 128 and bool(kinds.EVENT_ID.match(data.decode()))
-            assert compiled.is_event_id(bytes_of(bytes(data)), 0, 36) == is_it
+            assert compiled.is_event_id(words_of(bytes(data)), 0, 36) == is_it
+
+
+@given(st.binary(max_size=40), st.sampled_from(BEHIND))
+@settings(deadline=None)
+def test_the_bits_of_a_text_are_its_own(text: bytes, behind: bytes) -> None:
+    """And a NUL is found wherever it is; for each number of bytes in the last eight."""
+    for size in range(len(text) + 1):
+        part = text[:size]
+        bits, has_no_nul = on_both("bits_of", words_of(b"x" + text, behind), 1, size)
+        assert has_no_nul == (0 not in part)
+        assert (bits & 0x8080808080808080 == 0) == part.isascii()
+
+
+def test_words_are_all_there_are() -> None:
+    """From each place that a text can be at, the last one where nothing is."""
+    words = words_of(b"abcdefgh", b"ijklmnop")
+    assert [int(word).to_bytes(8, "little") for word in words[[0, 1, 8]]] == [
+        b"abcdefgh",
+        b"bcdefghi",
+        b"ijklmnop",
+    ]
+    assert len(words) == 9
 
 
 @given(st.binary(max_size=20), st.binary(max_size=20))
@@ -164,23 +196,20 @@ def test_the_same_bytes_are_the_same(one: bytes, other: bytes) -> None:
     assert not on_both("is_same", bytes_of(b"ab"), 0, -1, 0, 2)  # a null key
 
 
-@given(st.binary(max_size=30), st.binary(max_size=3))
+@given(st.binary(max_size=30), st.binary(max_size=3), st.sampled_from(BEHIND))
 @settings(deadline=None)
-def test_a_view_is_as_arrow_has_it(text: bytes, before: bytes) -> None:
+def test_a_view_is_as_arrow_has_it(text: bytes, before: bytes, behind: bytes) -> None:
     """Variable-size Binary View Layout: a size, and the text or its first bytes, buffer and place."""
-    buffer = bytes_of(before + text)
-    for use in (lambda: buffer, lambda: cast("Any", Checked(buffer))):
-        out = np.ones(2, np.uint64)
-        if isinstance(use(), Checked):
-            with as_python():
-                compiled.view(use(), len(before), len(text), out)
-        else:
-            compiled.view(use(), len(before), len(text), out)
-        size = len(text).to_bytes(4, "little")
-        rest = (
-            text.ljust(12, b"\0") if len(text) <= 12 else text[:4] + bytes(4) + bytes([len(before), 0, 0, 0])
-        )
-        assert out.tobytes() == size + rest
+    words = words_of(before + text, behind)
+    size = len(text).to_bytes(4, "little")
+    rest = text.ljust(12, b"\0") if len(text) <= 12 else text[:4] + bytes(4) + bytes([len(before), 0, 0, 0])
+    out = np.ones((2, 3, 2), np.uint64)
+    compiled.view(words, len(before), len(text), out, 1, 2)
+    assert out[1, 2].tobytes() == size + rest
+    with as_python():
+        again: Any = Checked(np.ones((2, 3, 2), np.uint64))
+        compiled.view(cast("Any", Checked(words)), len(before), len(text), again, 1, 2)
+    assert (again.array == out).all()
 
 
 # Whole batches.
@@ -286,12 +315,12 @@ def alone(pair: Pair) -> tuple[compiled.Bytes, Messages]:
 
 
 def reads_the_same(header: bytes, pair: Pair) -> bool:
-    """Read alone, at the end of the memory, by both; gives whether it is plainly good."""
+    """Read alone, whatever lies behind it, by both; gives whether it is plainly good."""
     buffer, message = alone(pair)
     reader = READERS[header]
     results: list[tuple[Any, ...]] = []
 
-    def run(read: Callable[..., int], prepare: Callable[[Any], Any], one: Callable[[Any], Any]) -> None:
+    def run(prepare: Callable[[Any], Any], one: Callable[[Any], Any], behind: bytes) -> None:
         rows = len(message.values)
         count = {
             code: reader._columns.count(code) for code in (compiled.LONG, compiled.BOOLEAN, compiled.TEXT)
@@ -303,13 +332,16 @@ def reads_the_same(header: bytes, pair: Pair) -> bool:
             np.ones((len(reader._names), rows), np.uint8),
         )
         good = np.zeros(rows, np.bool_)
-        bits = read(one(buffer), prepare(message), prepare(reader._fields), prepare(columns), one(good))
-        results.append((bits, good.tolist(), *(column.tolist() for column in columns)))
+        words = words_of(buffer.tobytes(), behind)
+        arrays = prepare(message), prepare(reader._fields), prepare(columns)
+        is_ascii = compiled.read_flat(one(buffer), one(words), *arrays, one(good))
+        results.append((is_ascii, good.tolist(), *(column.tolist() for column in columns)))
 
-    run(compiled.read_flat, lambda arrays: arrays, lambda array: array)
+    for behind in BEHIND:
+        run(lambda arrays: arrays, lambda array: array, behind)
     with as_python():
-        run(compiled.read_flat, checked, Checked)
-    assert results[0] == results[1]
+        run(checked, Checked, BEHIND[1])
+    assert all(result == results[0] for result in results)
     return bool(results[0][1][0])
 
 
