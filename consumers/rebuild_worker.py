@@ -37,6 +37,8 @@ from jobtrail.settings import Settings
 
 #: Messages that are read and decoded at once.
 AT_ONCE: Final = 50_000
+#: Events that are folded at once.
+FOLD: Final = 150_000
 #: Seconds of reading that a kill costs at most.
 APPEND_EVERY: Final = 60.0
 
@@ -71,7 +73,7 @@ class Worker:
 
     def read(self, part: Part, tell: Tell) -> None:
         """Folds a partition from `part.at` to `part.end` and appends it, in one go where memory allows."""
-        folding, letters = Folding(), list[DeadLetter]()
+        folding, letters = Folding(FOLD), list[DeadLetter]()
         begun = at = part.at
         messages, last = 0, time.monotonic()
         for read in self._messages(part):
@@ -83,7 +85,7 @@ class Worker:
             tell(at, messages)
             if folding.height > self._rows or time.monotonic() - last > APPEND_EVERY:
                 self._append(part, folding, letters, begun, at)
-                folding, letters, begun, last = Folding(), [], at, time.monotonic()
+                folding, letters, begun, last = Folding(FOLD), [], at, time.monotonic()
         self._append(part, folding, letters, begun, part.end)
         tell(part.end, messages)
 
