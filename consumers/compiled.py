@@ -117,7 +117,7 @@ def number(buffer: Bytes, at: int, end: int) -> tuple[int, int]:
     """
     if at < end and buffer[at] < 128:  # as most are
         only = np.int64(buffer[at])
-        return (only >> 1) ^ -(only & 1), at + 1
+        return int((only >> 1) ^ -(only & 1)), at + 1
     found = np.uint64(0)
     shift = np.uint64(0)
     while at < end and shift < 64:
@@ -190,30 +190,29 @@ def fingerprints(buffer: Bytes, messages: Messages, out: npt.NDArray[np.uint64])
 
 
 @_compiled
-def cut(word: int, size: int) -> int:
+def cut(word: np.uint64, size: int) -> np.uint64:
     """The first bytes of a word, at most all of them, and zeros."""
     return word if size >= 8 else word & ((np.uint64(1) << np.uint64(8 * size)) - np.uint64(1))
 
 
 @_compiled
-def view(words: Words, at: int, size: int, out: npt.NDArray[np.uint64], slot: int, row: int) -> None:
+def view(words: Words, at: int, size: int) -> tuple[np.uint64, np.uint64]:
     """A text as a view: its size, and itself or its first four bytes and its place."""
     rest = np.uint64(0)
     if size > _INLINE:
         rest = np.uint64(at) << np.uint64(32)
     elif size > 4:
         rest = cut(words[at + 4], size - 4)
-    out[slot, row, 0] = np.uint64(size) | cut(words[at], min(size, 4)) << np.uint64(32)
-    out[slot, row, 1] = rest
+    return np.uint64(size) | cut(words[at], min(size, 4)) << np.uint64(32), rest
 
 
 @_compiled
-def is_hexadecimal(word: int) -> bool:
+def is_hexadecimal(word: np.uint64) -> bool:
     """Whether eight bytes are digits from 0 to f."""
     low = word & _LOW  # so that no byte's sum is carried into the next one
     digits = (low + np.uint64(0x50) * _ONES) & ~(low + np.uint64(0x46) * _ONES)  # from 30, not from 3A
     letters = (low + np.uint64(0x1F) * _ONES) & ~(low + np.uint64(0x19) * _ONES)  # from 61, not from 67
-    return ((digits | letters) & ~word & _HIGH) == _HIGH
+    return bool(((digits | letters) & ~word & _HIGH) == _HIGH)
 
 
 @_compiled
@@ -230,7 +229,7 @@ def is_event_id(words: Words, at: int, size: int) -> bool:
 
 
 @_compiled
-def bits_of(words: Words, at: int, size: int) -> tuple[int, bool]:
+def bits_of(words: Words, at: int, size: int) -> tuple[np.uint64, bool]:
     """The bits of all bytes of a text together, in eight bytes; and whether none of them is NUL."""
     bits, known = np.uint64(0), _HIGH
     for place in range(0, size, 8):
@@ -265,7 +264,7 @@ def is_same(buffer: Bytes, at: int, size: int, other: int, other_size: int) -> b
 
 
 @_compiled
-def read_flat(  # noqa: C901, PLR0912  # one pass
+def read_flat(  # noqa: C901, PLR0912, PLR0917  # one pass
     buffer: Bytes,
     words: Words,
     messages: Messages,
@@ -318,7 +317,7 @@ def read_flat(  # noqa: C901, PLR0912  # one pass
             if value < 0 or value > end - at:
                 is_good = False
                 break
-            view(words, at, value, texts, slot, row)
+            texts[slot, row, 0], texts[slot, row, 1] = view(words, at, value)
             if kind == EVENT_ID:
                 is_good &= is_event_id(words, at, value)
             else:

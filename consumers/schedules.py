@@ -124,7 +124,20 @@ def check_schedules(settings: Settings) -> None:
 
 
 def state(connection: Connection[Any], settings: Settings, schedule: Schedule) -> State:
-    """What is known of a schedule."""
+    """What is known of a schedule.
+
+    On a connection of which each statement sees what was committed before it, as `rebuild.state`.
+    """
+    found = _state(connection, settings, schedule)
+    before: datetime | None = None
+    # It may have ended between the look at the record and that at the lock, or another run begun.
+    while found.result == "interrupted" and found.started_at != before:
+        before = found.started_at
+        found = _state(connection, settings, schedule)
+    return found
+
+
+def _state(connection: Connection[Any], settings: Settings, schedule: Schedule) -> State:
     lock_class, lock = schedule.lock
     values = {"schedule": schedule.name, "lock_class": lock_class, "lock": lock}
     with connection.cursor(row_factory=dict_row) as cursor:

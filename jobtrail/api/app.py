@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from http import HTTPStatus
 from typing import Final
 
@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.routing import compile_path
+from starlette.routing import Route, compile_path
 
 from jobtrail.api import metrics, misfits
 from jobtrail.api.access import TOKEN_PATH, TOKEN_PATHS, BodyLimit, LocalHosts, Tokens, is_loopback
@@ -134,6 +134,7 @@ def create_app(
     if not tokens and not insecure and is_loopback(settings.api_host):
         app.add_middleware(LocalHosts)
     app.openapi = partial(document, app.openapi, bool(tokens))  # type: ignore[method-assign]
+    app.router.routes.insert(0, Route(app.openapi_url or "", _described(app)))  # before FastAPI's own
     app.add_exception_handler(NotFoundError, _not_found)
     app.add_exception_handler(ConflictError, _conflict)
     app.add_exception_handler(FieldError, _misfit)
@@ -143,6 +144,16 @@ def create_app(
     app.add_exception_handler(StarletteHTTPException, _refused)
     app.add_exception_handler(Exception, _broken)
     return app
+
+
+def _described(app: FastAPI) -> Callable[[Request], Awaitable[Response]]:
+    """The description of the interface, rendered once: anybody may ask for its quarter of a megabyte."""
+    rendered = cache(lambda: JSONResponse(app.openapi()).body)
+
+    async def described(_: Request) -> Response:
+        return Response(rendered(), media_type="application/json")
+
+    return described
 
 
 def _version() -> str:

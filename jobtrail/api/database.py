@@ -43,7 +43,10 @@ def reading(settings: Settings) -> Iterator[Database]:
 
 @contextmanager
 def scratch(settings: Settings) -> Iterator[Database]:
-    """A connection for temporary tables, in autocommit mode; they go with it. Raises as `reading`."""
+    """A connection in autocommit mode, for temporary tables, or what is to be seen as it is now.
+
+    Raises as `reading`.
+    """
     with _connected(settings) as connection:
         connection.autocommit = True
         yield connection

@@ -200,10 +200,10 @@ def _as_json(result: Any) -> dict[str, Any]:
 
 
 def _status(options: Namespace) -> int:
-    from jobtrail.api.database import reading
+    from jobtrail.api.database import scratch
     from jobtrail.consumers.rebuild import state
 
-    with reading(Settings.from_env()) as database:
+    with scratch(Settings.from_env()) as database:
         found = state(database)
     if options.json:
         as_json(

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import psycopg
 
-from jobtrail.api.database import CONNECT_TIMEOUT, reading, translated
+from jobtrail.api.database import CONNECT_TIMEOUT, scratch, translated
 from jobtrail.cli.parsing import Parser, subcommands
 from jobtrail.cli.terminal import as_json, clock, line, table
 from jobtrail.consumers.schedules import SCHEDULES, State, run_now, state
@@ -43,7 +43,7 @@ def configure(parser: Parser, _name: str) -> None:
 
 def _list(options: Namespace) -> int:
     settings = Settings.from_env()
-    with reading(settings) as database:
+    with scratch(settings) as database:
         states = [state(database, settings, schedule) for schedule in SCHEDULES]
     if options.json:
         as_json([_as_json(found) for found in states])

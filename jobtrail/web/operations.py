@@ -78,7 +78,8 @@ def _looking(request: Request) -> Look:
 
     def look() -> Page:
         seen = readings.take()  # before the connection, as it takes one itself
-        with shared.reading() as database:
+        # Not one snapshot: what runs is seen as it is now, and what came of it must not be older.
+        with shared.writing() as database:
             return operations_page(database, shared.settings, seen)
 
     return look
@@ -258,7 +259,7 @@ def _none_open(reason: str) -> ConflictError:
 @router.get(REBUILD)
 def confirm_rebuild(request: Request) -> Response:
     """Asks whether a rebuild is meant."""
-    with context(request).reading() as database:
+    with context(request).writing() as database:
         found = state(database)
     if found.running:
         raise running()

@@ -74,7 +74,7 @@ def _start(shared: Context, by: str) -> None:
 
 
 def _state(shared: Context) -> State:
-    with shared.reading() as database:
+    with shared.writing() as database:
         return state(database)
 
 

@@ -7,6 +7,7 @@ import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from html import unescape
 from typing import Any
@@ -20,6 +21,8 @@ from web_scenes import ALERT, ATTACK, letter, put_aside, readable, site, synced,
 
 from jobtrail.consumers.rebuild import leading
 from jobtrail.errors import ConflictError
+from jobtrail.projections import letters
+from jobtrail.projections.shadow import SQL
 from jobtrail.settings import Settings
 from jobtrail.web import operations
 from jobtrail.web.forms import DONE
@@ -197,7 +200,7 @@ def test_a_rebuild_is_begun_from_the_page(
 
     assert did(client, REBUILD, by="eve") == "Rebuild begun by eve."
     page = until(client, PAGE, lambda text: "Last rebuild" in text)
-    assert "the result is empty" in page.lower()
+    assert "the result is empty" in page.lower(), page
     assert "<strong>eve</strong>" in page
     assert "is unfinished (ready), and nobody is at it" in unescape(page)
     until_free(settings)
@@ -234,6 +237,30 @@ def test_a_rebuild_is_begun_from_the_page(
         page = client.get(PAGE).text
         assert "running" in page
         assert "Begun by" not in page, "it is not on record, as a rebuild of one job is not"
+
+
+def test_a_rebuild_that_ends_while_the_page_is_read_was_not_interrupted(
+    client: httpx.Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is at it is seen as it is now, and so is what came of it."""
+    newest = letters.newest
+    with psycopg.connect(settings.database_url or "", autocommit=True) as other, ExitStack() as held:
+        held.enter_context(leading(other))
+        begun = other.execute(SQL["begin_run"], {"by": "ada"}).fetchone()
+        assert begun is not None
+        assert "Begun by <strong>ada</strong>" in client.get(PAGE).text
+
+        def ends(*arguments: Any) -> Any:
+            found = newest(*arguments)
+            other.execute(SQL["end_run"], {"begun_at": begun[0], "result": "swapped", "detail": "done"})
+            held.close()
+            return found
+
+        monkeypatch.setattr(letters, "newest", ends)
+        page = client.get(PAGE).text
+    assert "Last rebuild: " in page
+    assert "swapped" in page
+    assert "interrupted" not in page
 
 
 def until_free(settings: Settings) -> None:
