@@ -431,8 +431,9 @@ for event in jobtrail.follow(group=sys.argv[1]):
 
 def said(process: Any) -> Iterator[tuple[str, str]]:
     for line in process.stdout:
-        word, event_id = line.split()
-        yield word, event_id
+        if line.endswith("\n"):  # who is killed may say half a line
+            word, event_id = line.split()
+            yield word, event_id
 
 
 def test_work_that_was_killed_in_the_middle_comes_again(settings: Settings, group: str) -> None:
