@@ -72,8 +72,7 @@ def _has(text: pl.Expr, signs: Sequence[str]) -> pl.Expr:
 def _refused(event_type: type[Event], frame: pl.DataFrame, records: Messages) -> dict[int, DeadLetter]:
     """The bad ones, by their row in `records`."""
     bad: dict[int, DeadLetter] = {}
-    suspects = frame.clear() if _is_clean(event_type, frame) else frame.filter(_suspicious(event_type))
-    for event in suspects.iter_rows(named=True):
+    for event in _suspects(event_type, frame).iter_rows(named=True):
         try:
             codec.build(event_type, event)
         except BadMessageError as error:
@@ -88,8 +87,21 @@ def _refused(event_type: type[Event], frame: pl.DataFrame, records: Messages) ->
     return bad
 
 
+def _suspects(event_type: type[Event], frame: pl.DataFrame) -> pl.DataFrame:
+    """Every row that the event class refuses, and few others."""
+    doubts = [] if _is_clean(event_type, frame) else [_suspicious(event_type)]
+    for name, kind in _whole(event_type).json:
+        problems = [text is not None and kind.problem(text) is not None for text in frame[name]]
+        if any(problems):
+            doubts.append(pl.lit(pl.Series(problems)))
+    return frame.filter(pl.any_horizontal(doubts)) if doubts else frame.clear()
+
+
 def _is_clean(event_type: type[Event], frame: pl.DataFrame) -> bool:
-    """Whether no row can be suspicious: whole columns tell, at a third of the cost of looking at each row."""
+    """Whether no row can be suspicious, but for what is JSON.
+
+    Whole columns tell, at a third of the cost of looking at each row.
+    """
     whole = _whole(event_type)
     shortest, longest, ids, longest_text, texts = frame.select(whole.looks).row(0)
     return (
@@ -97,7 +109,6 @@ def _is_clean(event_type: type[Event], frame: pl.DataFrame) -> bool:
         and kinds.are_event_ids(ids)
         and (longest_text or 0) <= whole.most_bytes
         and kinds.NUL not in (texts or "")
-        and all(frame[name].null_count() == frame.height for name in whole.json)
         and all(_within(kind, frame[name]) for name, kind in whole.numbers)
     )
 
@@ -119,7 +130,7 @@ class _Whole:
     #: The least of the limits.
     most_bytes: int
     numbers: list[tuple[str, Kind]]
-    json: list[str]
+    json: list[tuple[str, Kind]]
 
 
 @cache
@@ -141,7 +152,7 @@ def _whole(event_type: type[Event]) -> _Whole:
         looks,
         min((limit for _, limit in limited), default=0),
         [(name, kind) for name, kind in own if kind.avro == "long"],
-        [name for name, kind in own if kind.json_object],
+        [(name, kind) for name, kind in own if kind.json_object],
     )
 
 
@@ -160,7 +171,7 @@ def _one_below_the_other(columns: list[pl.Expr]) -> pl.Expr:
 
 @cache
 def _suspicious(event_type: type[Event]) -> pl.Expr:
-    """True for every row that the event class refuses, and for few others; never null."""
+    """True for every row that the event class refuses, but for its JSON, and for few others; never null."""
     fields = event_type.model_fields.items()
     return pl.any_horizontal(_doubt(pl.col(name), field) for name, field in fields)
 
@@ -185,8 +196,6 @@ def _doubts(value: pl.Expr, kind: Kind) -> list[pl.Expr]:
     if kind.pattern is not None:
         # Rust's name for the end of the text.
         doubts.append(~value.str.contains(kind.pattern.pattern.replace(r"\Z", r"\z")))
-    elif kind.json_object:
-        doubts.append(value.is_not_null())
-    elif kind.avro == "string":
+    elif kind.avro == "string" and not kind.json_object:
         doubts.append(value.str.contains(kinds.NUL, literal=True))
     return doubts

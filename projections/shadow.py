@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -30,6 +30,7 @@ from psycopg.rows import class_row
 from jobtrail.projections import copying, merge, migrate
 from jobtrail.projections import generation as g
 from jobtrail.projections.letters import DeadLetter
+from jobtrail.projections.rules import Table
 from jobtrail.projections.store import (
     DERIVE,
     DERIVE_VALUES,
@@ -262,11 +263,15 @@ class Shadow:
                 waves = self._move_repeated_aside(connection, key.table)
                 connection.execute(key.statement.encode())
                 self._merge_waves(connection, key.table, waves)
-        self._look_at(key.table, connection)
+        # What is derived is looked at again, when it is.
+        columns = _declared(key.table).key if key.table in DERIVED else ()
+        self._look_at(key.table, connection, columns)
 
-    def _look_at(self, table: str, connection: Connection[Any]) -> None:
-        """So that Postgres plans for what is in it."""
-        connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(self.schema, table)))
+    def _look_at(self, table: str, connection: Connection[Any], columns: Collection[str] = ()) -> None:
+        """So that Postgres plans for what is in it, or in some of its columns."""
+        named = sql.SQL(", ").join(map(sql.Identifier, columns))
+        only = sql.SQL(" ({})").format(named) if columns else sql.SQL("")
+        connection.execute(sql.SQL("ANALYZE {}{}").format(sql.Identifier(self.schema, table), only))
 
     def _make(self, index: _Index, connection: Connection[Any]) -> None:
         with self._as_ours(connection):
@@ -280,7 +285,7 @@ class Shadow:
 
     def _move_repeated_aside(self, connection: Connection[Any], table: str) -> int:
         """All rows of a key but one, numbered; gives the highest number."""
-        (declared,) = (one for one in TABLES if one.name == table)
+        declared = _declared(table)
         names = {"table": sql.Identifier(table), "key": sql.SQL(", ").join(map(sql.Identifier, declared.key))}
         connection.execute(
             sql.SQL(
@@ -297,7 +302,7 @@ class Shadow:
         return int(waves)
 
     def _merge_waves(self, connection: Connection[Any], table: str, waves: int) -> None:
-        (declared,) = (one for one in TABLES if one.name == table)
+        declared = _declared(table)
         for wave in range(2, waves + 1):
             which = sql.SQL("CREATE TEMP VIEW wave AS SELECT * FROM repeated WHERE wave = {}")
             connection.execute(which.format(sql.Literal(wave)))
@@ -334,6 +339,11 @@ class Shadow:
         with ThreadPoolExecutor(workers, thread_name_prefix="jobtrail-rebuild") as pool:
             for future in [pool.submit(run) for _ in range(min(workers, len(tasks)))]:
                 future.result()
+
+
+def _declared(table: str) -> Table:
+    (found,) = (one for one in TABLES if one.name == table)
+    return found
 
 
 def _next(tasks: deque[_Task]) -> _Task | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import psycopg
@@ -12,10 +12,12 @@ from psycopg import IsolationLevel
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 
-from jobtrail.api.reads import Database
 from jobtrail.consumers.waiting import DATABASE_SETTING, database_address, database_away, shown_address
 from jobtrail.errors import JobtrailError
 from jobtrail.settings import Settings
+
+if TYPE_CHECKING:
+    from jobtrail.api.reads import Database
 
 #: Seconds to wait for Postgres to take a connection.
 CONNECT_TIMEOUT: Final = 5

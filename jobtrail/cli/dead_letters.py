@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import psycopg
 
@@ -19,13 +19,15 @@ from jobtrail.cli.environment import account
 from jobtrail.cli.parsing import Parser, moment, positive, subcommands
 from jobtrail.cli.progress import EVERY, Shown
 from jobtrail.cli.terminal import amount, as_json, clock, line, size, table, visible
-from jobtrail.consumers.retry_letters import Outcome, Retry, examine
 from jobtrail.consumers.waiting import database_address
 from jobtrail.errors import JobtrailError, UsageError
 from jobtrail.producers.safe_text import safe_name
 from jobtrail.projections import letters
 from jobtrail.projections.letters import Group, KeptLetter, Key, Place, Which
 from jobtrail.settings import Settings
+
+if TYPE_CHECKING:
+    from jobtrail.consumers.retry_letters import Outcome
 
 PLACE: Final = "where it is, as list shows it: topic:partition:offset"
 #: Bytes of a value that show prints, unless all are asked for.
@@ -259,6 +261,8 @@ def _show(options: Namespace) -> int:
     settings = Settings.from_env()
     with reading(settings) as database:
         letter = letters.letter_at(database, options.place)
+    from jobtrail.consumers.retry_letters import examine  # and all of the projector
+
     found = examine(settings, letter)
     if options.json:
         as_json(
@@ -347,6 +351,8 @@ def _counted(count: int) -> str:
 
 
 def _retry(options: Namespace) -> int:
+    from jobtrail.consumers.retry_letters import Retry
+
     settings = Settings.from_env()
     with _writing(settings) as connection:
         chosen = _chosen(options, connection)
