@@ -14,7 +14,7 @@ from cli_scenes import environment
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewPartitions, TopicPartition
-from projecting import pair, publish
+from projecting import deliver, pair, publish
 
 from jobtrail import events as e
 from jobtrail.settings import Settings
@@ -50,14 +50,12 @@ def put_at(settings: Settings, partition: int, events: Iterable[e.Event]) -> lis
     """Publishes them to a partition, as a producer does that distributes them in its own way."""
     given = list(events)
     producer = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": 2})
-    for event in given:
-        key, value = pair(event)
-        producer.produce(settings.events_topic, value, key, partition=partition)
-    assert producer.flush(30) == 0
+    deliver(producer, settings.events_topic, map(pair, given), partition=partition)
     return given
 
 
 def add_partitions(settings: Settings, admin: AdminClient, count: int) -> None:
+    """Until the broker, which has it from the controller, knows them."""
     topic = settings.events_topic
     admin.create_partitions([NewPartitions(topic, count)])[topic].result(30)
     deadline = time.monotonic() + 30

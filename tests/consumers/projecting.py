@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
 import psycopg
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import Consumer, KafkaError, Message, Producer
 from confluent_kafka.cimpl import TopicPartition
 
 from jobtrail import codec
@@ -23,10 +23,21 @@ Pair = tuple[bytes | None, bytes | None]
 
 
 def publish(settings: Settings, pairs: list[Pair], topic: str | None = None) -> None:
-    producer = producers(settings.kafka_bootstrap_servers)
+    deliver(producers(settings.kafka_bootstrap_servers), topic or settings.events_topic, pairs)
+
+
+def deliver(producer: Producer, topic: str, pairs: Iterable[Pair], **more: Any) -> None:
+    """All of them: a flush is also over where some could not be delivered."""
+    errors: list[KafkaError] = []
+
+    def told(error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            errors.append(error)
+
     for key, value in pairs:
-        producer.produce(topic or settings.events_topic, value, key)
+        producer.produce(topic, value, key, on_delivery=told, **more)
     assert producer.flush(30) == 0
+    assert not errors, errors
 
 
 @cache

@@ -12,7 +12,7 @@ from typing import Any, Self
 import psycopg
 import pytest
 from anew import make_anew
-from cli_service import Door, started
+from cli_service import Door, Process, started
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
@@ -77,6 +77,16 @@ class Results:
         return bool(messages)
 
 
+def await_windows(results: Results, expected: Found, *workers: Process) -> None:
+    until = time.monotonic() + PATIENCE
+    while (found := said(results.read())) != expected:
+        names = {name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name)}
+        wrong = [(name, found.get(name), expected.get(name)) for name in list(names)[:3]]
+        lines = [worker.lines[-5:] for worker in workers]
+        assert time.monotonic() < until, f"{len(names)} of {len(expected)} differ: {wrong}; {lines}"
+        time.sleep(0.2)
+
+
 def committed(settings: Settings) -> dict[int, int]:
     """Partition → offset that the workers committed."""
     return GroupOffsets(settings).committed()
@@ -137,7 +147,7 @@ def test_windows_equal_those_of_polars_though_workers_are_killed(
         with started(settings, "analytics", **more) as one, started(settings, "analytics", **more) as two:
             await_("two members with partitions", lambda: _shared(settings, kafka_admin))
             publish(settings, [pair(event) for event in sent[2 * third :]])
-            await_("all windows", lambda: said(results.read()) == expected)
+            await_windows(results, expected, one, two)
             assert (one.end(), two.end()) == (0, 0)
         assert said(results.read()) == expected
     project_until_caught_up(settings)

@@ -22,9 +22,9 @@ import pytest
 from cli_scenes import environment
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._config import AlterConfigOpType, ConfigEntry, ConfigResource
-from confluent_kafka.cimpl import NewPartitions
 from conftest import CACHE
 from embedded_commands import kill, new_home
+from following import add_partitions
 from projecting import created, pair, publish, query, running, wait_for
 
 import jobtrail
@@ -537,8 +537,7 @@ def test_two_projectors_share_partitions_that_were_added(
     with running(quick), running(quick):
         publish_jobs(settings, range(20))
         wait_for(settings, "SELECT count(*) = 20 FROM jobtrail.jobs")
-        for done in kafka_admin.create_partitions([NewPartitions(settings.events_topic, 12)]).values():
-            done.result(30)
+        add_partitions(settings, kafka_admin, 12)
         time.sleep(1)
         publish_jobs(settings, range(20, 100))
         wait_for(settings, "SELECT count(*) = 100 FROM jobtrail.jobs", 60)

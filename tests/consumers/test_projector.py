@@ -14,7 +14,8 @@ import psycopg
 import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewPartitions, TopicPartition
+from confluent_kafka.cimpl import TopicPartition
+from following import add_partitions, put_at
 from projecting import Pair, consumed, created, pair, publish, query, running, stats, wait_for
 from wire import STATS, encoded, newest
 
@@ -220,13 +221,9 @@ def test_partitions_added_while_running_are_read(settings: Settings, kafka_admin
     with running(quick) as heard:
         publish(settings, [pair(created(1))])
         wait_for(settings, "SELECT count(*) = 1 FROM jobtrail.jobs")
-        grown = kafka_admin.create_partitions([NewPartitions(settings.events_topic, 6)])
-        grown[settings.events_topic].result(30)
-        new = Producer({"bootstrap.servers": settings.kafka_bootstrap_servers})
-        for job_id, partition in ((2, 4), (3, 5)):
-            key, value = pair(created(job_id))
-            new.produce(settings.events_topic, value, key, partition=partition)
-        assert new.flush(30) == 0
+        add_partitions(settings, kafka_admin, 6)
+        put_at(settings, 4, [created(2)])
+        put_at(settings, 5, [created(3)])
         wait_for(settings, "SELECT count(*) = 3 FROM jobtrail.jobs")
     assert len([place for place in heard[-1].lag if place[0] == settings.events_topic]) == 6
 
