@@ -264,7 +264,7 @@ class Shadow:
                 connection.execute(key.statement.encode())
                 self._merge_waves(connection, key.table, waves)
         # What is derived is looked at again, when it is.
-        columns = _declared(key.table).key if key.table in DERIVED else ()
+        columns = [name for one in TABLES if one.name == key.table and one.derived for name in one.key]
         self._look_at(key.table, connection, columns)
 
     def _look_at(self, table: str, connection: Connection[Any], columns: Collection[str] = ()) -> None:
