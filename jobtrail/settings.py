@@ -138,7 +138,7 @@ class Settings(BaseModel):
     #: Hours that an event may come after its time, by the broker's clock, and still count in its windows.
     analytics_lateness_hours: float = Field(default=48.0, ge=1, le=24 * 366)
     #: Events that are folded before they are written, while more wait; and the most rows of them in memory.
-    batch_size: int = Field(default=100_000, ge=1, le=1_000_000)
+    batch_size: int = Field(default=150_000, ge=1, le=1_000_000)
     #: Most rows that the processes of a rebuild keep in memory, all together: some 200 bytes each, twice as
     #: much while they are folded.
     rebuild_rows: int = Field(default=1_000_000, ge=1_000, le=1_000_000_000)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Final
 
 from jobtrail.cli.interrupts import leave_in_order
+from jobtrail.cli.memory import give_back
 from jobtrail.cli.parsing import Parser
 from jobtrail.cli.terminal import as_json, line, visible
 from jobtrail.cli.up import fallback_notes, insecure_option
@@ -76,6 +77,7 @@ def _migrate(options: Namespace) -> int:
 
 
 def _projector(_options: Namespace) -> int:
+    give_back()
     from jobtrail.consumers.projector import run_projector
     from jobtrail.consumers.retry_letters import run_retries
     from jobtrail.consumers.schedules import check_schedules, run_schedules

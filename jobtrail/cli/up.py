@@ -9,6 +9,7 @@ from argparse import Namespace
 from jobtrail.cli import claim
 from jobtrail.cli.environment import fallbacks_used
 from jobtrail.cli.interrupts import leave_in_order
+from jobtrail.cli.memory import give_back
 from jobtrail.cli.parsing import Parser
 from jobtrail.cli.terminal import line, visible
 from jobtrail.settings import FALLBACKS, PREFIX, Settings, default_home
@@ -43,6 +44,7 @@ def _up(options: Namespace) -> int:
     settings = Settings.from_env()
     for note in fallback_notes(settings):
         print(f"jobtrail: {visible(note)}", file=sys.stderr)
+    give_back()
     from jobtrail.cli.service import service
 
     leave_in_order()
