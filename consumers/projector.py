@@ -58,6 +58,8 @@ REFUSED: Final = (
 )
 Read = Callable[[Decoder, Messages], Decoded]
 
+#: Of a batch, the part (one in so many) that is written at once where nothing is being written.
+IDLE_SHARE: Final = 3
 #: Seconds between two reports of the status, but for a change of `caught_up`.
 REPORT_INTERVAL: Final = 0.5
 
@@ -145,8 +147,13 @@ class Projector:
         return self._writing is not None and not self._writing.done()
 
     def _is_enough(self) -> bool:
-        """Whether to write though more waits: so many events; while the last are written, so many rows."""
-        return (self._pending.height if self._is_writing else len(self._pending)) >= self._batch_size
+        """Whether to write though more waits: while the last are written, so many rows.
+
+        Where nothing is written just now, a part of as many events: Postgres shall not wait for them.
+        """
+        if self._is_writing:
+            return self._pending.height >= self._batch_size
+        return len(self._pending) >= self._batch_size // IDLE_SHARE
 
     def _settle(self) -> None:
         """Waits for what is being written, and raises what went wrong.

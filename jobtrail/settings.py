@@ -137,7 +137,7 @@ class Settings(BaseModel):
     analytics_interval: float = Field(default=5.0, gt=0, le=60)
     #: Hours that an event may come after its time, by the broker's clock, and still count in its windows.
     analytics_lateness_hours: float = Field(default=48.0, ge=1, le=24 * 366)
-    #: Events that are folded before they are written, while more wait; and the most rows of them in memory.
+    #: Most rows that are folded while others are written; of as many events, a third is written at once.
     batch_size: int = Field(default=150_000, ge=1, le=1_000_000)
     #: Most rows that the processes of a rebuild keep in memory, all together: some 200 bytes each, twice as
     #: much while they are folded.

@@ -32,13 +32,14 @@ from jobtrail.projections import generation as g
 from jobtrail.projections.letters import DeadLetter
 from jobtrail.projections.rules import Table
 from jobtrail.projections.store import (
+    CLEAR_DERIVATIONS,
     DERIVE,
     DERIVE_VALUES,
     PROJECTION_SET,
     Move,
     Transaction,
     clear_working_tables,
-    create_working_tables,
+    create_derivation_tables,
 )
 from jobtrail.projections.tables import TABLES, VERSION
 
@@ -198,13 +199,13 @@ class Shadow:
         done: list[None] = []
 
         def piece(begin: int, end: int | None, connection: Connection[Any]) -> None:
-            create_working_tables(connection)
+            create_derivation_tables(connection)
             with self._as_ours(connection):
                 connection.execute(SQL["touch_range"], {"from": begin, "to": end})
                 connection.execute("ANALYZE touched")
                 for statement in DERIVE:
                     connection.execute(statement, DERIVE_VALUES)
-                clear_working_tables(connection, anew=True)
+                connection.execute(CLEAR_DERIVATIONS)
             done.append(None)
             tell(len(done), len(pieces))
 

@@ -139,6 +139,11 @@ def create_working_tables(connection: Connection[Any]) -> None:
     """Makes the temporary tables that merging and deriving work in."""
     for table in TABLES:
         connection.execute(merge.create_staging(table).encode())
+    create_derivation_tables(connection)
+
+
+def create_derivation_tables(connection: Connection[Any]) -> None:
+    """Makes those that deriving works in."""
     for statement in g.statements("derive_tables.sql"):
         connection.execute(statement.encode())
 
@@ -299,12 +304,11 @@ STAGE_FEW_HEARTBEATS: Final = merge.few_statement(HEARTBEATS, merge.staging_tabl
 INSTANTS: Final = {
     table.name: {name for name in table.merged_columns if name.endswith("_at")} for table in TABLES
 }
-WORKING_TABLES: Final = (
-    *map(merge.staging_table, TABLES),
-    *("touched", "own_ends", "decisions", "ends", "found"),
-)
+DERIVATION_TABLES: Final = ("touched", "own_ends", "decisions", "ends", "found")
+WORKING_TABLES: Final = (*map(merge.staging_table, TABLES), *DERIVATION_TABLES)
 _DELETES: Final = [f"from_{name} AS (DELETE FROM {name})" for name in WORKING_TABLES]  # noqa: S608  # ours
 DELETE: Final = f"WITH {', '.join(_DELETES)} SELECT".encode()
+CLEAR_DERIVATIONS: Final = f"TRUNCATE {', '.join(DERIVATION_TABLES)}".encode()
 TRUNCATE: Final = f"TRUNCATE {', '.join(WORKING_TABLES)}".encode()
 SQL: Final = g.named_statements("store.sql")
 RETAIN: Final = tuple(g.named_statements("retain.sql").values())
