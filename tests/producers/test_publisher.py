@@ -295,7 +295,7 @@ def test_what_was_counted_is_published_when_the_program_ends(settings: Settings)
     """An attempt that was never ended: its numbers get out, and nobody claims that it ended."""
     code = """
 from jobtrail import Attempt
-attempt = Attempt.start(job_id=1, attempt_number=0)
+attempt = Attempt.start(job_id=1, attempt_number=0, config_type="sync")
 attempt.stream("users").committed(records=3)
 """
     ended, _ = run(

@@ -117,7 +117,7 @@ def test_a_watch_that_fails_breaks_nothing(settings: Settings, caplog: pytest.Lo
     with (
         caplog.at_level(logging.WARNING, "jobtrail"),
         Publisher(broken) as publisher,
-        Attempt.start(job_id=1, attempt_number=0, publisher=publisher) as attempt,
+        Attempt.start(job_id=1, attempt_number=0, config_type="sync", publisher=publisher) as attempt,
     ):
         publisher.flush()
         assert not attempt.cancelled  # begins to watch
