@@ -94,7 +94,7 @@ class FlatReader:
     def read(
         self, buffer: compiled.Bytes, messages: compiled.Messages
     ) -> tuple[pl.DataFrame, npt.NDArray[np.bool_]]:
-        """The good ones, with a column for each field; and which those are."""
+        """The good ones, with a column for each field; and which those are. The buffer is a Block's."""
         rows = len(messages.values)
         columns = compiled.Columns(
             np.zeros((self._columns.count(compiled.LONG), rows), np.int64),

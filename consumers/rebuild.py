@@ -416,6 +416,7 @@ def state(connection: Connection[Any]) -> State:
 
 
 def _state(connection: Connection[Any]) -> State:
+    assert connection.isolation_level is None  # noqa: S101  # a snapshot may be older than the lock
     class_id, object_id = g.REBUILD_LOCK
     by_name = connection.cursor(row_factory=dict_row)
     live = by_name.execute(shadow.SQL["live"], {"class": class_id, "object": object_id}).fetchone()

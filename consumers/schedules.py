@@ -138,6 +138,7 @@ def state(connection: Connection[Any], settings: Settings, schedule: Schedule) -
 
 
 def _state(connection: Connection[Any], settings: Settings, schedule: Schedule) -> State:
+    assert connection.isolation_level is None  # noqa: S101  # a snapshot may be older than the lock
     lock_class, lock = schedule.lock
     values = {"schedule": schedule.name, "lock_class": lock_class, "lock": lock}
     with connection.cursor(row_factory=dict_row) as cursor:

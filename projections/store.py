@@ -304,6 +304,7 @@ STAGE_FEW_HEARTBEATS: Final = merge.few_statement(HEARTBEATS, merge.staging_tabl
 INSTANTS: Final = {
     table.name: {name for name in table.merged_columns if name.endswith("_at")} for table in TABLES
 }
+#: What is derived anew, and what follows from it, in the order of derive.sql.
 DERIVATION_TABLES: Final = ("touched", "own_ends", "decisions", "ends", "found")
 WORKING_TABLES: Final = (*map(merge.staging_table, TABLES), *DERIVATION_TABLES)
 _DELETES: Final = [f"from_{name} AS (DELETE FROM {name})" for name in WORKING_TABLES]  # noqa: S608  # ours
@@ -317,14 +318,14 @@ DERIVE: Final = [statement.encode() for statement in g.statements("derive.sql")]
 #: all attempts to join them with one. It is shown one row in each; `touched` is filled already.
 EXPECT_FEW: Final = [
     statement.encode()
-    for name in ("own_ends", "decisions", "ends", "found")
+    for name in DERIVATION_TABLES[1:]
     for statement in (
         f"INSERT INTO {name} (job_id) VALUES (0)",  # noqa: S608  # ours
         f"ANALYZE {name}",
         f"DELETE FROM {name}",  # noqa: S608
     )
 ] + [b"ANALYZE touched"]
-EXPECT_MANY: Final = b"TRUNCATE own_ends, decisions, ends, found"
+EXPECT_MANY: Final = f"TRUNCATE {', '.join(DERIVATION_TABLES[1:])}".encode()
 #: The same statements under texts of their own, so that the plans made for a few are kept for a few.
 DERIVE_FEW: Final = [b"-- Of a few jobs.\n" + statement for statement in DERIVE]
 DERIVE_VALUES: Final = {
